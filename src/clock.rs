@@ -15,7 +15,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// A moment in whole seconds since the Unix epoch; differences below zero saturate at zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -70,9 +72,14 @@ impl Clock {
     }
 
     /// The present moment.
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks for the date")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks for the date"
+    )]
     pub fn now(&self) -> Timestamp {
-        let system = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let system = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs());
         Timestamp(system.saturating_add_signed(self.turned.load(Ordering::Relaxed)))
     }
 

@@ -1,0 +1,57 @@
+//! `[gitlab.NAME]`: one GitLab that people may sign in with.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{secret::Secret, value};
+
+/// One GitLab that people may sign in with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GitLab {
+    /// Where browsers find this GitLab; may carry a path. Default `"https://gitlab.com"`.
+    #[serde(deserialize_with = "value::base_url")]
+    pub base_url: Url,
+    /// Where labgate finds it, if that is elsewhere. Example `"http://gitlab.svc"`.
+    #[serde(deserialize_with = "value::optional_base_url")]
+    pub internal_url: Option<Url>,
+    /// The application id that GitLab gave. Required.
+    pub client_id: String,
+    /// The application's secret; without one labgate signs in as a public client, with PKCE alone.
+    pub client_secret: Option<Secret>,
+    /// What the button on the sign-in page says. Default `"GitLab"`, or the host if several GitLabs would be called that.
+    pub label: Option<String>,
+    /// Scopes asked for; `read_api` is added when a rule needs it. Default `["openid", "email", "read_user"]`.
+    #[serde(deserialize_with = "value::scopes")]
+    pub scopes: Vec<String>,
+    /// PEM file of certificate authorities, added to the system's.
+    pub ca: Option<PathBuf>,
+    /// Fixed extra parameters for `/oauth/authorize`. Example `{ prompt = "login" }`.
+    pub authorize_params: BTreeMap<String, String>,
+    /// Parameters of the sign-in endpoint that are passed on to GitLab. Example `["login_hint"]`.
+    pub forward_params: Vec<String>,
+    /// Whether an e-mail address counts only if GitLab calls it verified. Default `true`.
+    pub require_verified_email: bool,
+    /// Whether this may be a development GitLab, which asks for no password, although labgate listens beyond loopback. Default `false`.
+    pub insecure_allow_development_gitlab: bool,
+}
+
+impl Default for GitLab {
+    fn default() -> Self {
+        Self {
+            base_url: Url::parse("https://gitlab.com/").expect("a constant URL"),
+            internal_url: None,
+            client_id: String::new(),
+            client_secret: None,
+            label: None,
+            scopes: ["openid", "email", "read_user"].map(String::from).to_vec(),
+            ca: None,
+            authorize_params: BTreeMap::new(),
+            forward_params: Vec::new(),
+            require_verified_email: true,
+            insecure_allow_development_gitlab: false,
+        }
+    }
+}

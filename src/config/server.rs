@@ -1,0 +1,110 @@
+//! `[server]`: sockets, names and limits of this process.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use url::Url;
+
+use super::value;
+
+/// Sockets, names and limits of this process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// TCP address that clients connect to. Default `"0.0.0.0:4180"`.
+    #[serde(deserialize_with = "value::socket_address")]
+    pub listen: SocketAddr,
+    /// TCP address of `/livez`, `/readyz` and `/metrics`; never public. Default `"127.0.0.1:4190"`.
+    #[serde(deserialize_with = "value::socket_address")]
+    pub admin: SocketAddr,
+    /// Scheme, host and port that the browser sees, without a path; needed unless routes name hosts. Example `"https://app.example.com"`.
+    #[serde(deserialize_with = "value::optional_origin")]
+    pub public_url: Option<Url>,
+    /// Peers whose `X-Forwarded-*` headers count, as networks. Default none.
+    pub trusted_proxies: TrustedProxies,
+    /// The one path prefix that labgate owns on every host. Default `"/oauth2"`.
+    #[serde(deserialize_with = "value::prefix")]
+    pub prefix: String,
+    /// What strangers may use of this process.
+    pub limits: Limits,
+    /// How long this process waits.
+    pub timeouts: Timeouts,
+}
+
+/// Networks of peers that are trusted to say who the client is and what it asked for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct TrustedProxies(#[serde(deserialize_with = "value::networks")] pub Vec<IpNet>);
+
+/// What strangers may use of this process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Client connections at once. Default `10000`.
+    pub connections: usize,
+    /// Size of a request's head. Default `"64KiB"`.
+    #[serde(deserialize_with = "value::byte_size")]
+    pub header_bytes: usize,
+    /// Header fields of a request. Default `100`.
+    pub headers: usize,
+    /// WebSockets and other upgraded connections at once. Default `1000`.
+    pub tunnels: usize,
+    /// Concurrent streams on one HTTP/2 connection. Default `200`.
+    pub http2_streams: u32,
+}
+
+/// How long this process waits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// For a request's head to be complete. Default `"10s"`.
+    #[serde(deserialize_with = "value::duration")]
+    pub header: Duration,
+    /// For the next request on an idle connection. Default `"75s"`.
+    #[serde(deserialize_with = "value::duration")]
+    pub idle: Duration,
+    /// Between the signal to end and the end of listening, while `/readyz` is already red. Default `"0s"`.
+    #[serde(deserialize_with = "value::duration")]
+    pub drain_delay: Duration,
+    /// For requests and tunnels to finish after the signal to end. Default `"30s"`.
+    #[serde(deserialize_with = "value::duration")]
+    pub drain: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 4180)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 4190)),
+            public_url: None,
+            trusted_proxies: TrustedProxies::default(),
+            prefix: "/oauth2".into(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_bytes: 64 * 1024,
+            headers: 100,
+            tunnels: 1_000,
+            http2_streams: 200,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            drain_delay: Duration::ZERO,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
