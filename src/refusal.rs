@@ -1,1 +1,304 @@
-//! To come.
+//! Why a request does not pass: each reason a named variant with public words, and a cause that only the log tells.
+//!
+//! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
+
+use std::{error::Error, time::Duration};
+
+use http::{Method, StatusCode};
+
+use crate::body::BoxError;
+
+/// Why a request does not pass.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The request itself is not one that can be judged: RFC 9112 framing, hosts, paths.
+    Malformed(&'static str),
+    /// No route serves this host.
+    Misdirected,
+    /// No route serves this path.
+    NotFound,
+    /// A route serves this path, but not with this method; these it serves.
+    MethodNotAllowed(Vec<Method>),
+    /// Nobody is signed in.
+    SignIn(SignIn),
+    /// Somebody is signed in who may not pass.
+    Forbidden(Box<Forbidden>),
+    /// GitLab has been out of reach for longer than its last word on this user counts.
+    Unconfirmed {
+        /// The table name of the GitLab.
+        gitlab: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A sign-in did not work out.
+    Attempt(Attempt),
+    /// The application did not do its part.
+    Upstream(UpstreamTrouble),
+    /// One of `server.limits` is reached; the name of the limit.
+    Exhausted(&'static str),
+    /// A request that changes something came from another site.
+    CrossSite,
+    /// A fault of labgate's own.
+    Internal(BoxError),
+}
+
+/// What it takes to be signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    /// Absolute URL that begins a sign-in and leads back to what was asked for.
+    pub url: String,
+    /// Whether a person navigates, so that a redirect makes sense; everything else gets 401.
+    pub navigation: bool,
+}
+
+/// Who was refused, and what would have been enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forbidden {
+    /// Username of who asked.
+    pub username: String,
+    /// Label of the GitLab that they come from.
+    pub gitlab: String,
+    /// Absolute URL that signs in somebody else and leads back.
+    pub switch_url: String,
+    /// One entry for each rule of the route; any would do.
+    pub rules: Vec<Unmet>,
+}
+
+/// One rule that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// What it asks for, such as `at least Developer in the group acme/ops`.
+    pub needed: String,
+    /// What there is instead, such as `Reporter in the group acme/ops`.
+    pub held: String,
+}
+
+/// Why a sign-in did not work out.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The answer fits no sign-in that this browser has begun: the state is missing, unknown, or its cookie is gone.
+    State,
+    /// A parameter came twice, or the issuer is another one.
+    Parameters(&'static str),
+    /// The person said no at GitLab.
+    Denied,
+    /// GitLab says no: an error code of RFC 6749 or OpenID Connect Core, which is safe to show.
+    Refused(&'static str),
+    /// GitLab no longer knows the code.
+    CodeExpired(BoxError),
+    /// The account may not be used: blocked, deactivated, or awaiting something.
+    Account(BoxError),
+    /// GitLab does not accept labgate's client id and secret.
+    Client(BoxError),
+    /// GitLab's answer is not what it should be, such as an ID token that does not verify.
+    Answer(BoxError),
+    /// The ID token's times and labgate's clock are too far apart.
+    ClockSkew(BoxError),
+    /// GitLab can't be reached, or asks for less.
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// What came in its way.
+        source: BoxError,
+    },
+    /// No GitLab of that name may sign in here.
+    UnknownGitLab,
+}
+
+/// Why an application did not do its part.
+#[derive(Debug)]
+pub enum UpstreamTrouble {
+    /// It can't be connected to.
+    Unreachable(BoxError),
+    /// It took longer than its timeout to begin its response.
+    Slow,
+    /// Its response is none that can be passed on, or ended before it began.
+    Broken(BoxError),
+}
+
+/// Who has to act on a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever sent the request.
+    Client,
+    /// GitLab.
+    Provider,
+    /// The application.
+    Upstream,
+    /// labgate, or whoever runs it.
+    Us,
+}
+
+impl Refusal {
+    /// The status that says it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Attempt(Attempt::State | Attempt::Parameters(_)) => {
+                StatusCode::BAD_REQUEST
+            },
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotFound | Self::Attempt(Attempt::UnknownGitLab) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SignIn(sign_in) if sign_in.navigation => StatusCode::FOUND,
+            Self::SignIn(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_)
+            | Self::CrossSite
+            | Self::Attempt(
+                Attempt::Denied
+                | Attempt::Refused(_)
+                | Attempt::CodeExpired(_)
+                | Attempt::Account(_),
+            ) => StatusCode::FORBIDDEN,
+            Self::Attempt(Attempt::Client(_) | Attempt::Answer(_) | Attempt::ClockSkew(_))
+            | Self::Upstream(UpstreamTrouble::Unreachable(_) | UpstreamTrouble::Broken(_)) => {
+                StatusCode::BAD_GATEWAY
+            },
+            Self::Upstream(UpstreamTrouble::Slow) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unconfirmed { .. }
+            | Self::Exhausted(_)
+            | Self::Attempt(Attempt::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A stable word for logs, metrics and problem documents.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_request",
+            Self::Misdirected => "unknown_host",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::SignIn(_) => "sign_in_required",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unconfirmed { .. } => "gitlab_unreachable",
+            Self::Attempt(attempt) => attempt.code(),
+            Self::Upstream(UpstreamTrouble::Unreachable(_)) => "upstream_unreachable",
+            Self::Upstream(UpstreamTrouble::Slow) => "upstream_timeout",
+            Self::Upstream(UpstreamTrouble::Broken(_)) => "upstream_broken",
+            Self::Exhausted(_) => "limit_reached",
+            Self::CrossSite => "cross_site_request",
+            Self::Internal(_) => "internal_error",
+        }
+    }
+
+    /// Who has to act on it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Malformed(_)
+            | Self::Misdirected
+            | Self::NotFound
+            | Self::MethodNotAllowed(_)
+            | Self::SignIn(_)
+            | Self::Forbidden(_)
+            | Self::CrossSite => Fault::Client,
+            Self::Unconfirmed { .. } => Fault::Provider,
+            Self::Attempt(attempt) => attempt.fault(),
+            Self::Upstream(_) => Fault::Upstream,
+            Self::Exhausted(_) | Self::Internal(_) => Fault::Us,
+        }
+    }
+
+    /// When to try again, if that helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unconfirmed { retry_after, .. }
+            | Self::Attempt(Attempt::Unavailable { retry_after, .. }) => Some(*retry_after),
+            Self::Exhausted(_) => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+
+    /// What only the log tells.
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Attempt(
+                Attempt::CodeExpired(source)
+                | Attempt::Account(source)
+                | Attempt::Client(source)
+                | Attempt::Answer(source)
+                | Attempt::ClockSkew(source)
+                | Attempt::Unavailable { source, .. },
+            )
+            | Self::Upstream(
+                UpstreamTrouble::Unreachable(source) | UpstreamTrouble::Broken(source),
+            )
+            | Self::Internal(source) => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl Attempt {
+    /// A stable word for logs, metrics and problem documents.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::State => "sign_in_state",
+            Self::Parameters(_) => "sign_in_parameters",
+            Self::Denied => "sign_in_denied",
+            Self::Refused(_) => "sign_in_refused",
+            Self::CodeExpired(_) => "sign_in_code_expired",
+            Self::Account(_) => "account_refused",
+            Self::Client(_) => "gitlab_client_refused",
+            Self::Answer(_) => "gitlab_answer_invalid",
+            Self::ClockSkew(_) => "clock_skew",
+            Self::Unavailable { .. } => "gitlab_unavailable",
+            Self::UnknownGitLab => "unknown_gitlab",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::State
+            | Self::Parameters(_)
+            | Self::Denied
+            | Self::Refused(_)
+            | Self::CodeExpired(_)
+            | Self::Account(_)
+            | Self::UnknownGitLab => Fault::Client,
+            Self::Answer(_) | Self::Unavailable { .. } => Fault::Provider,
+            Self::Client(_) | Self::ClockSkew(_) => Fault::Us,
+        }
+    }
+}
+
+impl From<Attempt> for Refusal {
+    fn from(attempt: Attempt) -> Self {
+        Self::Attempt(attempt)
+    }
+}
+
+impl From<UpstreamTrouble> for Refusal {
+    fn from(trouble: UpstreamTrouble) -> Self {
+        Self::Upstream(trouble)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_navigations_are_redirected_to_sign_in() {
+        let sign_in = |navigation| {
+            Refusal::SignIn(SignIn {
+                url: "/".into(),
+                navigation,
+            })
+        };
+        assert_eq!(sign_in(true).status(), StatusCode::FOUND);
+        assert_eq!(sign_in(false).status(), StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn a_provider_in_trouble_says_when_to_come_back() {
+        let source = BoxError::from("connection refused");
+        let retry_after = Duration::from_secs(7);
+        let refusal = Refusal::from(Attempt::Unavailable {
+            retry_after,
+            source,
+        });
+        assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refusal.retry_after(), Some(retry_after));
+        assert_eq!(refusal.cause().unwrap().to_string(), "connection refused");
+    }
+}

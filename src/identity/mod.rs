@@ -1,1 +1,78 @@
-//! To come.
+//! Who is asking, as GitLab says it, keyed by issuer and subject; and how upstreams are told.
+
+mod headers;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::headers::{HeaderTable, HeaderTableError};
+use crate::config::{AccessLevel, GroupPath};
+
+/// Who is asking: a user of one GitLab. Two identities are the same person if `gitlab`, `issuer` and `sub` agree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The name of the `[gitlab.NAME]` table.
+    pub gitlab: String,
+    /// Issuer of the ID token: the external URL of that GitLab.
+    pub issuer: String,
+    /// GitLab's user id as decimal text.
+    pub sub: String,
+    /// Username, which its owner may change.
+    pub username: String,
+    /// Display name; free text.
+    pub name: String,
+    /// E-mail address, only if it counts as verified.
+    pub email: Option<String>,
+    /// Groups, those that rules mention first; paths as GitLab writes them.
+    pub groups: Vec<Membership>,
+}
+
+/// One group of which somebody is a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Full path as GitLab writes it.
+    pub path: String,
+    /// The least role that is certain, inherited from ancestors where that is more.
+    #[serde(with = "level_number")]
+    pub level: AccessLevel,
+}
+
+impl Identity {
+    /// The effective role in `group`: that of the membership in it or in an ancestor, whichever is most.
+    pub fn level_in(&self, group: &GroupPath) -> Option<AccessLevel> {
+        let within = self
+            .groups
+            .iter()
+            .filter(|membership| group.is_within(&membership.path));
+        within.map(|membership| membership.level).max()
+    }
+
+    /// Whether `other` is the same account at the same GitLab, whatever it is called by now.
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        self.gitlab == other.gitlab && self.issuer == other.issuer && self.sub == other.sub
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}@{}", self.username, self.gitlab)
+    }
+}
+
+/// Levels are kept as GitLab's integers, so that one we have no name for survives.
+mod level_number {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::config::AccessLevel;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(level: &AccessLevel, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(level.number())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AccessLevel, D::Error> {
+        let number = u8::deserialize(from)?;
+        AccessLevel::from_number(number).ok_or_else(|| D::Error::custom("no membership"))
+    }
+}
