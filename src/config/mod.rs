@@ -8,24 +8,34 @@
 //! A `Config` says what was written, with defaults filled in and every leaf parsed by its own type. Whether the names in it exist and its
 //! parts fit together is checked where the gate is built; both stages report `Problem`s by key path, and the `Document` knows where a key stands.
 
+mod document;
+mod environment;
+mod excerpt;
 mod gitlab;
 mod identity;
+mod names;
 mod policy;
 mod problem;
+mod reader;
 mod route;
 mod secret;
 mod server;
 mod session;
 mod source;
 mod telemetry;
+mod tree;
 mod upstream;
 mod value;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
 pub use self::{
+    document::Document,
     gitlab::GitLab,
     identity::Identity,
     policy::{Allow, Rule},
@@ -34,7 +44,7 @@ pub use self::{
     secret::{Secret, SecretError},
     server::{Limits, Server, Timeouts, TrustedProxies},
     session::{CookieSettings, SameSite, Session, StoreKind},
-    source::{Document, load},
+    source::load,
     telemetry::{LogFormat, Telemetry},
     upstream::Upstream,
     value::{AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix},
@@ -58,4 +68,38 @@ pub struct Config {
     pub route: Vec<Route>,
     /// `[telemetry]`: what operators see.
     pub telemetry: Telemetry,
+}
+
+impl Config {
+    /// Lets relative paths start from `directory`.
+    fn resolve(&mut self, directory: &Path) {
+        let rebase = |path: &mut PathBuf| *path = directory.join(&*path);
+        for gitlab in self.gitlab.values_mut() {
+            gitlab.ca.iter_mut().for_each(rebase);
+            gitlab
+                .client_secret
+                .iter_mut()
+                .for_each(|secret| secret.rebase(directory));
+        }
+        self.session
+            .keys
+            .iter_mut()
+            .for_each(|key| key.rebase(directory));
+        let rules = self
+            .route
+            .iter_mut()
+            .filter_map(|route| match &mut route.allow {
+                Some(Allow::Rules(rules)) => Some(rules),
+                Some(Allow::Public | Allow::SignedIn) | None => None,
+            });
+        rules
+            .flatten()
+            .filter_map(|rule| rule.users_file.as_mut())
+            .for_each(rebase);
+    }
+
+    /// What is wrong within single tables.
+    fn problems(&self) -> Vec<Problem> {
+        Vec::new()
+    }
 }

@@ -1,8 +1,11 @@
 //! `allow` of a route: `"public"`, `"signed-in"`, or a list of rules of which one must hold.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
 
 use super::value::{AccessLevel, GroupPath};
 
@@ -36,8 +39,33 @@ pub struct Rule {
 }
 
 impl<'de> Deserialize<'de> for Allow {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let _ = from;
-        Ok(Self::Public)
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Form)
+    }
+}
+
+struct Form;
+
+impl<'de> Visitor<'de> for Form {
+    type Value = Allow;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("`public`, `signed-in` or a list of rules")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Allow, E> {
+        match text {
+            "public" => Ok(Allow::Public),
+            "signed-in" => Ok(Allow::SignedIn),
+            _ => Err(E::unknown_variant(text, &["public", "signed-in"])),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Allow, A::Error> {
+        let mut rules = Vec::new();
+        while let Some(rule) = list.next_element()? {
+            rules.push(rule);
+        }
+        Ok(Allow::Rules(rules))
     }
 }
