@@ -88,7 +88,10 @@ fn one(spot: &Spot, problem: &Problem, document: &Document) -> String {
                 excerpt.text
             )
         },
-        Spot::Variable(name) => format!("{name}: {kind}: {}\n", told(problem, document)),
+        Spot::Variable(name) if *name == variable(&problem.key) => {
+            format!("{name}: {kind}: {}\n", problem.message)
+        },
+        Spot::Variable(name) => format!("{name}: {kind}: {}: {}\n", problem.key, problem.message),
         Spot::Whole => format!(
             "{}: {kind}: {}\n",
             whole(problem, document),
@@ -122,6 +125,12 @@ fn whole(problem: &Problem, document: &Document) -> String {
         (Some(path), "") => path.display().to_string(),
         (Some(path), key) => format!("{}: {key}", path.display()),
         (None, "") => "labgate".into(),
-        (None, key) => format!("LABGATE_{}", key.to_ascii_uppercase().replace('.', "__")),
+        (None, key) => variable(key),
     }
+}
+
+/// The environment variable that overrides `key`.
+fn variable(key: &str) -> String {
+    let name = key.to_ascii_uppercase().replace('.', "__");
+    format!("LABGATE_{}", name.replace('-', "_"))
 }

@@ -492,9 +492,7 @@ impl Notes {
                     .rsplit_once('[')
                     .is_some_and(|(list, _)| within(key, list))
         };
-        self.left_out
-            .iter()
-            .any(|gap| within(key, gap) || doubtful(gap))
-            || self.emptied.iter().any(|gap| within(key, gap))
+        let near = |gap: &String| within(key, gap) || within(gap, key) || doubtful(gap);
+        self.left_out.iter().chain(&self.emptied).any(near)
     }
 }
