@@ -32,7 +32,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     document::Document,
@@ -51,7 +51,7 @@ pub use self::{
 };
 
 /// The whole of `labgate.toml`, one field a table.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[server]`: sockets, names and limits of this process.

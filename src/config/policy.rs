@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, SeqAccess, Visitor},
 };
 
@@ -21,7 +21,7 @@ pub enum Allow {
 }
 
 /// Conditions that must all hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
     /// GitLab username, compared without regard to case.
@@ -67,5 +67,15 @@ impl<'de> Visitor<'de> for Form {
             rules.push(rule);
         }
         Ok(Allow::Rules(rules))
+    }
+}
+
+impl Serialize for Allow {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Public => to.serialize_str("public"),
+            Self::SignedIn => to.serialize_str("signed-in"),
+            Self::Rules(rules) => rules.serialize(to),
+        }
     }
 }

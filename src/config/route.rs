@@ -1,6 +1,6 @@
 //! `[[route]]`: what is protected, and by whom it may be used; the most specific host and path win.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     policy::Allow,
@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What is protected, and by whom it may be used.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// Host name, or `"*.example.com"` for one label. Default any.
@@ -16,7 +16,7 @@ pub struct Route {
     /// Path prefix on segment borders. Default `"/"`.
     pub path: PathPrefix,
     /// Methods, case-sensitive. Default all.
-    #[serde(deserialize_with = "value::methods")]
+    #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
     /// Name of an `[upstream.NAME]` or a URL. Required while labgate forwards.
     pub upstream: Option<String>,

@@ -6,8 +6,9 @@ use std::{
 };
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, Visitor},
+    ser::SerializeMap,
 };
 use zeroize::Zeroizing;
 
@@ -75,6 +76,20 @@ impl Secret {
             "" => Err(SecretError::Empty),
             text => Ok(Zeroizing::new(text.into())),
         }
+    }
+}
+
+impl Serialize for Secret {
+    /// Writes a reference as it is, and of a secret itself only that it is there.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let (kind, name) = match self {
+            Self::Inline(_) => return to.serialize_str("***"),
+            Self::File(path) => ("file", path.to_string_lossy()),
+            Self::Env(name) => ("env", name.into()),
+        };
+        let mut map = to.serialize_map(Some(1))?;
+        map.serialize_entry(kind, &name)?;
+        map.end()
     }
 }
 

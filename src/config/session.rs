@@ -2,30 +2,30 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{secret::Secret, value};
 
 /// How a signed-in browser is remembered, and for how long.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Session {
     /// Keys that seal cookies, newest first: the first seals, all open. Each is 32 bytes of base64 from `labgate keygen`. Required.
     pub keys: Vec<Secret>,
     /// How long a session lives, however busy it is. Default `"12h"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub lifetime: Duration,
     /// How long a session lives without a request. Default: no such limit.
-    #[serde(deserialize_with = "value::optional_duration")]
+    #[serde(with = "value::duration::optional")]
     pub idle_timeout: Option<Duration>,
     /// How old GitLab's word on a user may be. Default `"5m"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub recheck: Duration,
     /// How long a request may wait for a word that is too old. Default `"1s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub recheck_timeout: Duration,
     /// How old the last good word may be while GitLab can't be reached. Default `"1h"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub grace: Duration,
     /// The session cookie.
     pub cookie: CookieSettings,
@@ -34,7 +34,7 @@ pub struct Session {
 }
 
 /// The session cookie.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieSettings {
     /// Its name, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
@@ -48,7 +48,7 @@ pub struct CookieSettings {
 }
 
 /// Which cross-site requests carry the session cookie; `strict` would lose the return from GitLab.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
     /// Top-level navigations only.
@@ -59,7 +59,7 @@ pub enum SameSite {
 }
 
 /// Where rotated tokens, newer memberships and revocations are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
     /// In this process.

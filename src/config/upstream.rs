@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::value;
 
 /// An application that needs more than a plain URL in its route.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
     /// Where it listens: `http` or `https`, host and port, without a path. Required.
     #[serde(deserialize_with = "value::optional_origin")]
     pub url: Option<Url>,
     /// How long connecting may take. Default `"5s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub connect_timeout: Duration,
     /// How long it may take to begin its response. Default `"60s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub response_timeout: Duration,
 }
 
