@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Problem,
-    reader::Notes,
+    notes::Notes,
     tree::{Node, Place, Value},
 };
 

@@ -8,12 +8,15 @@
 //! A `Config` says what was written, with defaults filled in and every leaf parsed by its own type. Whether the names in it exist and its
 //! parts fit together is checked where the gate is built; both stages report `Problem`s by key path, and the `Document` knows where a key stands.
 
+mod access;
 mod document;
 mod environment;
 mod excerpt;
+mod fault;
 mod gitlab;
 mod identity;
 mod names;
+mod notes;
 mod policy;
 mod problem;
 mod reader;

@@ -60,7 +60,7 @@ fn domain(text: &str) -> Result<String, String> {
         return Err(format!("`{text}` is not a domain, such as `example.com`"));
     };
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-    if !domain.bytes().all(letter) || domain.ends_with('.') {
+    if !domain.bytes().all(letter) || domain.split('.').any(str::is_empty) {
         return Err(format!("`{text}` is not a domain, such as `example.com`"));
     }
     match psl::domain(domain.as_bytes()).is_some() {
