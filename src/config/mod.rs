@@ -101,8 +101,53 @@ impl Config {
             .for_each(rebase);
     }
 
-    /// What is wrong within single tables.
+    /// Every secret, with its key path.
+    fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
+        let keys = self.session.keys.iter().enumerate();
+        let keys = keys.map(|(index, key)| (format!("session.keys[{index}]"), key));
+        let clients = self.gitlab.iter().filter_map(|(name, gitlab)| {
+            let secret = gitlab.client_secret.as_ref()?;
+            Some((format!("gitlab.{name}.client_secret"), secret))
+        });
+        keys.chain(clients)
+    }
+
+    /// What is wrong within single tables; whether tables fit each other is checked where the gate is built.
     fn problems(&self) -> Vec<Problem> {
-        Vec::new()
+        let mut problems = self.missing();
+        problems.extend(self.server.problems());
+        problems.extend(self.session.problems());
+        problems.extend(self.identity.problems());
+        for (name, gitlab) in &self.gitlab {
+            problems.extend(names::table("gitlab", name));
+            problems.extend(gitlab.problems(&format!("gitlab.{name}")));
+        }
+        for (name, upstream) in &self.upstream {
+            problems.extend(names::table("upstream", name));
+            problems.extend(upstream.problems(&format!("upstream.{name}")));
+        }
+        for (index, route) in self.route.iter().enumerate() {
+            problems.extend(route.problems(&format!("route[{index}]")));
+        }
+        let open = self.secrets().filter(|(_, secret)| secret.is_open());
+        problems.extend(open.map(|(key, _)| {
+            Problem::warning(key, "every user of this machine may read the secret's file")
+                .help("take the permission away: `chmod o-r`, or `defaultMode: 0440` of a Kubernetes volume")
+        }));
+        problems
+    }
+
+    fn missing(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.gitlab.is_empty() {
+            let help = "add a table `[gitlab.main]` with `client_id`, or set `LABGATE_GITLAB__MAIN__CLIENT_ID`";
+            problems.push(Problem::error("gitlab", "no GitLab to sign in with").help(help));
+        }
+        if self.route.is_empty() {
+            let help =
+                "add a table `[[route]]` with `upstream` and `allow`, or set `LABGATE_ROUTE`";
+            problems.push(Problem::error("route", "nothing is protected: no route").help(help));
+        }
+        problems
     }
 }

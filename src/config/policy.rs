@@ -7,7 +7,10 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use super::value::{AccessLevel, GroupPath};
+use super::{
+    Problem,
+    value::{AccessLevel, GroupPath},
+};
 
 /// Who may pass a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,80 @@ pub struct Rule {
     pub role: Option<AccessLevel>,
     /// A watched file of usernames or e-mail addresses, one a line.
     pub users_file: Option<PathBuf>,
+}
+
+impl Allow {
+    pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
+        let Self::Rules(rules) = self else {
+            return Vec::new();
+        };
+        if rules.is_empty() {
+            let message = "nobody could pass: the list has no rule";
+            return vec![Problem::error(key, message)];
+        }
+        let rules = rules.iter().enumerate();
+        rules
+            .flat_map(|(index, rule)| rule.problems(&format!("{key}[{index}]")))
+            .collect()
+    }
+}
+
+impl Rule {
+    fn problems(&self, key: &str) -> Vec<Problem> {
+        if *self == Self::default() {
+            let help = "say `allow = \"signed-in\"` for everybody who can sign in";
+            return vec![Problem::error(key, "a rule without a condition").help(help)];
+        }
+        let mut problems = Vec::new();
+        if self.role.is_some() && self.group.is_none() {
+            let message = "a role is held in a group; the rule names none";
+            problems.push(Problem::error(format!("{key}.role"), message));
+        }
+        let texts = [
+            (
+                "user",
+                &self.user,
+                "a GitLab username, without `@`",
+                is_username as fn(&str) -> bool,
+            ),
+            (
+                "email",
+                &self.email,
+                "an e-mail address, such as `ada@example.com`",
+                is_email,
+            ),
+            (
+                "email_domain",
+                &self.email_domain,
+                "a domain, such as `example.com`",
+                is_domain,
+            ),
+        ];
+        for (name, text, wanted, is_one) in texts {
+            if text.as_ref().is_some_and(|text| !is_one(text)) {
+                problems.push(Problem::error(
+                    format!("{key}.{name}"),
+                    format!("not {wanted}"),
+                ));
+            }
+        }
+        problems
+    }
+}
+
+fn is_username(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    !text.is_empty() && text.bytes().all(letter)
+}
+
+fn is_email(text: &str) -> bool {
+    text.rsplit_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && is_domain(domain))
+}
+
+fn is_domain(text: &str) -> bool {
+    !text.is_empty()
+        && !text.contains(|letter: char| "@*/, ".contains(letter) || letter.is_control())
 }
 
 impl<'de> Deserialize<'de> for Allow {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Problem,
     policy::Allow,
     value::{self, HostPattern, PathPrefix},
 };
@@ -28,4 +29,27 @@ pub struct Route {
     pub allow: Option<Allow>,
     /// Whether `allow = "signed-in"` may mean everybody who has an account at gitlab.com. Default `false`.
     pub insecure_allow_all_of_gitlab_com: bool,
+}
+
+impl Route {
+    pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.upstream.is_none() {
+            let message = "the application is needed: a URL or the name of an `[upstream.NAME]`";
+            problems.push(Problem::error(format!("{key}.upstream"), message));
+        }
+        if self.gitlab.as_ref().is_some_and(Vec::is_empty) {
+            let message = "nobody could sign in; leave the key out for all GitLabs";
+            problems.push(Problem::error(format!("{key}.gitlab"), message));
+        }
+        match &self.allow {
+            Some(allow) => problems.extend(allow.problems(&format!("{key}.allow"))),
+            None => {
+                let help = "say `\"public\"`, `\"signed-in\"` or a list of rules, such as `[{ group = \"acme\" }]`";
+                let message = "it must be said who may pass";
+                problems.push(Problem::error(format!("{key}.allow"), message).help(help));
+            },
+        }
+        problems
+    }
 }

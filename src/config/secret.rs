@@ -48,6 +48,14 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// Whether it is in a file that every user of the machine may read.
+    pub(super) fn is_open(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+
+        let Self::File(path) = self else { return false };
+        std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+    }
+
     /// Lets a relative path start from `directory`.
     pub(super) fn rebase(&mut self, directory: &Path) {
         if let Self::File(path) = self {

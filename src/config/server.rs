@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::value;
+use super::{Problem, value};
 
 /// Sockets, names and limits of this process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -70,6 +70,31 @@ pub struct Timeouts {
     /// For requests and tunnels to finish after the signal to end. Default `"30s"`.
     #[serde(with = "value::duration")]
     pub drain: Duration,
+}
+
+impl Server {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let (limits, timeouts) = (&self.limits, &self.timeouts);
+        let zeroes = [
+            ("limits.connections", limits.connections == 0),
+            ("limits.header_bytes", limits.header_bytes == 0),
+            ("limits.headers", limits.headers == 0),
+            ("limits.http2_streams", limits.http2_streams == 0),
+            ("timeouts.header", timeouts.header.is_zero()),
+            ("timeouts.idle", timeouts.idle.is_zero()),
+        ];
+        let zero = |key| Problem::error(format!("server.{key}"), "with zero no request could pass");
+        let mut problems: Vec<_> = zeroes
+            .into_iter()
+            .filter(|(_, is_zero)| *is_zero)
+            .map(|(key, _)| zero(key))
+            .collect();
+        if self.listen == self.admin && self.listen.port() != 0 {
+            let message = "the admin listener needs an address of its own";
+            problems.push(Problem::error("server.admin", message));
+        }
+        problems
+    }
 }
 
 impl Default for Server {

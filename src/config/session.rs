@@ -1,10 +1,13 @@
 //! `[session]`: how a signed-in browser is remembered, and for how long.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
 
-use super::{secret::Secret, value};
+use super::{Problem, secret::Secret, value};
 
 /// How a signed-in browser is remembered, and for how long.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -59,12 +62,70 @@ pub enum SameSite {
 }
 
 /// Where rotated tokens, newer memberships and revocations are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
     /// In this process.
     #[default]
     Memory,
+}
+
+impl Session {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.keys.is_empty() {
+            let help = "make one with `labgate keygen`";
+            problems
+                .push(Problem::error("session.keys", "no key to seal sessions with").help(help));
+        }
+        let zeroes = [
+            ("lifetime", self.lifetime.is_zero()),
+            (
+                "idle_timeout",
+                self.idle_timeout.is_some_and(|time| time.is_zero()),
+            ),
+            ("recheck", self.recheck.is_zero()),
+        ];
+        let zeroes = zeroes.into_iter().filter(|(_, is_zero)| *is_zero);
+        problems.extend(zeroes.map(|(key, _)| {
+            Problem::error(format!("session.{key}"), "with zero no session could live")
+        }));
+        if self.idle_timeout.is_some_and(|idle| idle > self.lifetime) {
+            let message = "longer than `lifetime`, so it never counts";
+            problems.push(Problem::warning("session.idle_timeout", message));
+        }
+        problems
+    }
+}
+
+impl<'de> Deserialize<'de> for StoreKind {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(StoreForm)
+    }
+}
+
+struct StoreForm;
+
+impl<'de> Visitor<'de> for StoreForm {
+    type Value = StoreKind;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("`memory`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<StoreKind, E> {
+        match text {
+            "memory" => Ok(StoreKind::Memory),
+            _ => Err(E::unknown_variant(text, &["memory"])),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StoreKind, A::Error> {
+        match map.next_key::<String>()?.as_deref() {
+            Some("redis") => Err(A::Error::custom("`redis` is not available in this version")),
+            _ => Err(A::Error::custom("expected `memory`")),
+        }
+    }
 }
 
 impl Default for Session {
