@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{secret::Secret, value};
+use super::{Problem, secret::Secret, value};
 
 /// One GitLab that people may sign in with.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GitLab {
     /// Where browsers find this GitLab; may carry a path. Default `"https://gitlab.com"`.
@@ -37,6 +37,43 @@ pub struct GitLab {
     /// Whether this may be a development GitLab, which asks for no password, although labgate listens beyond loopback. Default `false`.
     pub insecure_allow_development_gitlab: bool,
 }
+
+impl GitLab {
+    pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.client_id.trim().is_empty() {
+            let message = "the application id that GitLab gave is needed";
+            problems.push(Problem::error(format!("{key}.client_id"), message));
+        }
+        let fixed = self.authorize_params.keys();
+        let fixed = fixed.map(|name| (format!("{key}.authorize_params.{name}"), name));
+        let forwarded = self.forward_params.iter().enumerate();
+        let forwarded =
+            forwarded.map(|(index, name)| (format!("{key}.forward_params[{index}]"), name));
+        let own = fixed
+            .chain(forwarded)
+            .filter(|(_, name)| OWN_PARAMS.contains(&name.as_str()));
+        problems.extend(own.map(|(key, name)| {
+            Problem::error(key, format!("labgate sets the parameter `{name}` itself"))
+        }));
+        problems
+    }
+}
+
+/// Parameters on which the safety of a sign-in rests.
+const OWN_PARAMS: [&str; 11] = [
+    "client_id",
+    "client_secret",
+    "code_challenge",
+    "code_challenge_method",
+    "nonce",
+    "redirect_uri",
+    "request",
+    "response_mode",
+    "response_type",
+    "scope",
+    "state",
+];
 
 impl Default for GitLab {
     fn default() -> Self {

@@ -8,24 +8,37 @@
 //! A `Config` says what was written, with defaults filled in and every leaf parsed by its own type. Whether the names in it exist and its
 //! parts fit together is checked where the gate is built; both stages report `Problem`s by key path, and the `Document` knows where a key stands.
 
+mod access;
+mod document;
+mod environment;
+mod excerpt;
+mod fault;
 mod gitlab;
 mod identity;
+mod names;
+mod notes;
 mod policy;
 mod problem;
+mod reader;
 mod route;
 mod secret;
 mod server;
 mod session;
 mod source;
 mod telemetry;
+mod tree;
 mod upstream;
 mod value;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
+    document::Document,
     gitlab::GitLab,
     identity::Identity,
     policy::{Allow, Rule},
@@ -34,14 +47,14 @@ pub use self::{
     secret::{Secret, SecretError},
     server::{Limits, Server, Timeouts, TrustedProxies},
     session::{CookieSettings, SameSite, Session, StoreKind},
-    source::{Document, load},
+    source::load,
     telemetry::{LogFormat, Telemetry},
     upstream::Upstream,
     value::{AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix},
 };
 
 /// The whole of `labgate.toml`, one field a table.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[server]`: sockets, names and limits of this process.
@@ -58,4 +71,83 @@ pub struct Config {
     pub route: Vec<Route>,
     /// `[telemetry]`: what operators see.
     pub telemetry: Telemetry,
+}
+
+impl Config {
+    /// Lets relative paths start from `directory`.
+    fn resolve(&mut self, directory: &Path) {
+        let rebase = |path: &mut PathBuf| *path = directory.join(&*path);
+        for gitlab in self.gitlab.values_mut() {
+            gitlab.ca.iter_mut().for_each(rebase);
+            gitlab
+                .client_secret
+                .iter_mut()
+                .for_each(|secret| secret.rebase(directory));
+        }
+        self.session
+            .keys
+            .iter_mut()
+            .for_each(|key| key.rebase(directory));
+        let rules = self
+            .route
+            .iter_mut()
+            .filter_map(|route| match &mut route.allow {
+                Some(Allow::Rules(rules)) => Some(rules),
+                Some(Allow::Public | Allow::SignedIn) | None => None,
+            });
+        rules
+            .flatten()
+            .filter_map(|rule| rule.users_file.as_mut())
+            .for_each(rebase);
+    }
+
+    /// Every secret, with its key path.
+    fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
+        let keys = self.session.keys.iter().enumerate();
+        let keys = keys.map(|(index, key)| (format!("session.keys[{index}]"), key));
+        let clients = self.gitlab.iter().filter_map(|(name, gitlab)| {
+            let secret = gitlab.client_secret.as_ref()?;
+            Some((format!("gitlab.{name}.client_secret"), secret))
+        });
+        keys.chain(clients)
+    }
+
+    /// What is wrong within single tables; whether tables fit each other is checked where the gate is built.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.missing();
+        problems.extend(self.server.problems());
+        problems.extend(self.session.problems());
+        problems.extend(self.identity.problems());
+        for (name, gitlab) in &self.gitlab {
+            problems.extend(names::table("gitlab", name));
+            problems.extend(gitlab.problems(&format!("gitlab.{name}")));
+        }
+        for (name, upstream) in &self.upstream {
+            problems.extend(names::table("upstream", name));
+            problems.extend(upstream.problems(&format!("upstream.{name}")));
+        }
+        for (index, route) in self.route.iter().enumerate() {
+            problems.extend(route.problems(&format!("route[{index}]")));
+        }
+        let open = self.secrets().filter(|(_, secret)| secret.is_open());
+        problems.extend(open.map(|(key, _)| {
+            Problem::warning(key, "every user of this machine may read the secret's file")
+                .help("take the permission away: `chmod o-r`, or `defaultMode: 0440` of a Kubernetes volume")
+        }));
+        problems
+    }
+
+    fn missing(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.gitlab.is_empty() {
+            let help = "add a table `[gitlab.main]` with `client_id`, or set `LABGATE_GITLAB__MAIN__CLIENT_ID`";
+            problems.push(Problem::error("gitlab", "no GitLab to sign in with").help(help));
+        }
+        if self.route.is_empty() {
+            let help =
+                "add a table `[[route]]` with `upstream` and `allow`, or set `LABGATE_ROUTE`";
+            problems.push(Problem::error("route", "nothing is protected: no route").help(help));
+        }
+        problems
+    }
 }

@@ -1,10 +1,16 @@
 //! `allow` of a route: `"public"`, `"signed-in"`, or a list of rules of which one must hold.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, SeqAccess, Visitor},
+};
 
-use super::value::{AccessLevel, GroupPath};
+use super::{
+    Problem,
+    value::{AccessLevel, GroupPath},
+};
 
 /// Who may pass a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub enum Allow {
 }
 
 /// Conditions that must all hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
     /// GitLab username, compared without regard to case.
@@ -35,9 +41,118 @@ pub struct Rule {
     pub users_file: Option<PathBuf>,
 }
 
+impl Allow {
+    pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
+        let Self::Rules(rules) = self else {
+            return Vec::new();
+        };
+        if rules.is_empty() {
+            let message = "nobody could pass: the list has no rule";
+            return vec![Problem::error(key, message)];
+        }
+        let rules = rules.iter().enumerate();
+        rules
+            .flat_map(|(index, rule)| rule.problems(&format!("{key}[{index}]")))
+            .collect()
+    }
+}
+
+impl Rule {
+    fn problems(&self, key: &str) -> Vec<Problem> {
+        if *self == Self::default() {
+            let help = "say `allow = \"signed-in\"` for everybody who can sign in";
+            return vec![Problem::error(key, "a rule without a condition").help(help)];
+        }
+        let mut problems = Vec::new();
+        if self.role.is_some() && self.group.is_none() {
+            let message = "a role is held in a group; the rule names none";
+            problems.push(Problem::error(format!("{key}.role"), message));
+        }
+        let texts = [
+            (
+                "user",
+                &self.user,
+                "a GitLab username, without `@`",
+                is_username as fn(&str) -> bool,
+            ),
+            (
+                "email",
+                &self.email,
+                "an e-mail address, such as `ada@example.com`",
+                is_email,
+            ),
+            (
+                "email_domain",
+                &self.email_domain,
+                "a domain, such as `example.com`",
+                is_domain,
+            ),
+        ];
+        for (name, text, wanted, is_one) in texts {
+            if text.as_ref().is_some_and(|text| !is_one(text)) {
+                problems.push(Problem::error(
+                    format!("{key}.{name}"),
+                    format!("not {wanted}"),
+                ));
+            }
+        }
+        problems
+    }
+}
+
+fn is_username(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    !text.is_empty() && text.bytes().all(letter)
+}
+
+fn is_email(text: &str) -> bool {
+    text.rsplit_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && is_domain(domain))
+}
+
+fn is_domain(text: &str) -> bool {
+    !text.is_empty()
+        && !text.contains(|letter: char| "@*/, ".contains(letter) || letter.is_control())
+}
+
 impl<'de> Deserialize<'de> for Allow {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let _ = from;
-        Ok(Self::Public)
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Form)
+    }
+}
+
+struct Form;
+
+impl<'de> Visitor<'de> for Form {
+    type Value = Allow;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("`public`, `signed-in` or a list of rules")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Allow, E> {
+        match text {
+            "public" => Ok(Allow::Public),
+            "signed-in" => Ok(Allow::SignedIn),
+            _ => Err(E::unknown_variant(text, &["public", "signed-in"])),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Allow, A::Error> {
+        let mut rules = Vec::new();
+        while let Some(rule) = list.next_element()? {
+            rules.push(rule);
+        }
+        Ok(Allow::Rules(rules))
+    }
+}
+
+impl Serialize for Allow {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Public => to.serialize_str("public"),
+            Self::SignedIn => to.serialize_str("signed-in"),
+            Self::Rules(rules) => rules.serialize(to),
+        }
     }
 }

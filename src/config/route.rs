@@ -1,14 +1,15 @@
 //! `[[route]]`: what is protected, and by whom it may be used; the most specific host and path win.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
+    Problem,
     policy::Allow,
     value::{self, HostPattern, PathPrefix},
 };
 
 /// What is protected, and by whom it may be used.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// Host name, or `"*.example.com"` for one label. Default any.
@@ -16,7 +17,7 @@ pub struct Route {
     /// Path prefix on segment borders. Default `"/"`.
     pub path: PathPrefix,
     /// Methods, case-sensitive. Default all.
-    #[serde(deserialize_with = "value::methods")]
+    #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
     /// Name of an `[upstream.NAME]` or a URL. Required while labgate forwards.
     pub upstream: Option<String>,
@@ -28,4 +29,27 @@ pub struct Route {
     pub allow: Option<Allow>,
     /// Whether `allow = "signed-in"` may mean everybody who has an account at gitlab.com. Default `false`.
     pub insecure_allow_all_of_gitlab_com: bool,
+}
+
+impl Route {
+    pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.upstream.is_none() {
+            let message = "the application is needed: a URL or the name of an `[upstream.NAME]`";
+            problems.push(Problem::error(format!("{key}.upstream"), message));
+        }
+        if self.gitlab.as_ref().is_some_and(Vec::is_empty) {
+            let message = "nobody could sign in; leave the key out for all GitLabs";
+            problems.push(Problem::error(format!("{key}.gitlab"), message));
+        }
+        match &self.allow {
+            Some(allow) => problems.extend(allow.problems(&format!("{key}.allow"))),
+            None => {
+                let help = "say `\"public\"`, `\"signed-in\"` or a list of rules, such as `[{ group = \"acme\" }]`";
+                let message = "it must be said who may pass";
+                problems.push(Problem::error(format!("{key}.allow"), message).help(help));
+            },
+        }
+        problems
+    }
 }

@@ -1,7 +1,15 @@
 //! Secrets: inline, `{ file = "…" }` or `{ env = "…" }`; read once at start and at each reload, never printed.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, Visitor},
+    ser::SerializeMap,
+};
 use zeroize::Zeroizing;
 
 /// Where a secret stands; its value is read by [`Secret::read`].
@@ -40,6 +48,21 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// Whether it is in a file that every user of the machine may read.
+    pub(super) fn is_open(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+
+        let Self::File(path) = self else { return false };
+        std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+    }
+
+    /// Lets a relative path start from `directory`.
+    pub(super) fn rebase(&mut self, directory: &Path) {
+        if let Self::File(path) = self {
+            *path = directory.join(&*path);
+        }
+    }
+
     /// The secret itself.
     ///
     /// # Errors
@@ -64,8 +87,98 @@ impl Secret {
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Secret {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(|text| Self::Inline(Zeroizing::new(text)))
+impl Serialize for Secret {
+    /// Writes a reference as it is, and of a secret itself only that it is there.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let (kind, name) = match self {
+            Self::Inline(_) => return to.serialize_str("***"),
+            Self::File(path) => ("file", path.to_string_lossy()),
+            Self::Env(name) => ("env", name.into()),
+        };
+        let mut map = to.serialize_map(Some(1))?;
+        map.serialize_entry(kind, &name)?;
+        map.end()
+    }
+}
+
+/// Name under which a secret is deserialised, so that the reader knows that it is one.
+pub(super) const MARK: &str = "labgate::Secret";
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_newtype_struct(MARK, Shape)
+    }
+}
+
+struct Shape;
+
+impl<'de> Visitor<'de> for Shape {
+    type Value = Secret;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a secret: a string, `{ file = \"…\" }` or `{ env = \"…\" }`")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Secret, D::Error> {
+        from.deserialize_any(self)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+        match text.trim() {
+            "" => Err(E::custom("the secret is empty")),
+            _ => Ok(Secret::Inline(Zeroizing::new(text.into()))),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
+        let mut secrets = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            secrets.push(match name.as_str() {
+                "file" => Secret::File(map.next_value::<FileName>()?.0),
+                "env" => Secret::Env(map.next_value::<VariableName>()?.0),
+                _ => return Err(shapeless()),
+            });
+        }
+        match (secrets.pop(), secrets.pop()) {
+            (Some(secret), None) => Ok(secret),
+            _ => Err(shapeless()),
+        }
+    }
+}
+
+fn shapeless<E: Error>() -> E {
+    E::custom("a secret is a string, `{ file = \"…\" }` or `{ env = \"…\" }`")
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct FileName(PathBuf);
+
+impl TryFrom<String> for FileName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.is_empty() {
+            true => Err("the file has no name"),
+            false => Ok(Self(text.into())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct VariableName(String);
+
+impl TryFrom<String> for VariableName {
+    type Error = &'static str;
+
+    /// Takes names as POSIX shells have them; no message repeats the text, which may be the secret itself, put here by mistake.
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let named = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        match named && text.bytes().all(word) {
+            true => Ok(Self(text)),
+            false => Err("not the name of an environment variable"),
+        }
     }
 }

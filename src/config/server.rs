@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::value;
+use super::{Problem, value};
 
 /// Sockets, names and limits of this process.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     /// TCP address that clients connect to. Default `"0.0.0.0:4180"`.
@@ -33,18 +33,18 @@ pub struct Server {
 }
 
 /// Networks of peers that are trusted to say who the client is and what it asked for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct TrustedProxies(#[serde(deserialize_with = "value::networks")] pub Vec<IpNet>);
 
 /// What strangers may use of this process.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Client connections at once. Default `10000`.
     pub connections: usize,
     /// Size of a request's head. Default `"64KiB"`.
-    #[serde(deserialize_with = "value::byte_size")]
+    #[serde(with = "value::size")]
     pub header_bytes: usize,
     /// Header fields of a request. Default `100`.
     pub headers: usize,
@@ -55,21 +55,46 @@ pub struct Limits {
 }
 
 /// How long this process waits.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// For a request's head to be complete. Default `"10s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub header: Duration,
     /// For the next request on an idle connection. Default `"75s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub idle: Duration,
     /// Between the signal to end and the end of listening, while `/readyz` is already red. Default `"0s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub drain_delay: Duration,
     /// For requests and tunnels to finish after the signal to end. Default `"30s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub drain: Duration,
+}
+
+impl Server {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let (limits, timeouts) = (&self.limits, &self.timeouts);
+        let zeroes = [
+            ("limits.connections", limits.connections == 0),
+            ("limits.header_bytes", limits.header_bytes == 0),
+            ("limits.headers", limits.headers == 0),
+            ("limits.http2_streams", limits.http2_streams == 0),
+            ("timeouts.header", timeouts.header.is_zero()),
+            ("timeouts.idle", timeouts.idle.is_zero()),
+        ];
+        let zero = |key| Problem::error(format!("server.{key}"), "with zero no request could pass");
+        let mut problems: Vec<_> = zeroes
+            .into_iter()
+            .filter(|(_, is_zero)| *is_zero)
+            .map(|(key, _)| zero(key))
+            .collect();
+        if self.listen == self.admin && self.listen.port() != 0 {
+            let message = "the admin listener needs an address of its own";
+            problems.push(Problem::error("server.admin", message));
+        }
+        problems
+    }
 }
 
 impl Default for Server {

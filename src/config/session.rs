@@ -1,31 +1,34 @@
 //! `[session]`: how a signed-in browser is remembered, and for how long.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
 
-use super::{secret::Secret, value};
+use super::{Problem, secret::Secret, value};
 
 /// How a signed-in browser is remembered, and for how long.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Session {
     /// Keys that seal cookies, newest first: the first seals, all open. Each is 32 bytes of base64 from `labgate keygen`. Required.
     pub keys: Vec<Secret>,
     /// How long a session lives, however busy it is. Default `"12h"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub lifetime: Duration,
     /// How long a session lives without a request. Default: no such limit.
-    #[serde(deserialize_with = "value::optional_duration")]
+    #[serde(with = "value::duration::optional")]
     pub idle_timeout: Option<Duration>,
     /// How old GitLab's word on a user may be. Default `"5m"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub recheck: Duration,
     /// How long a request may wait for a word that is too old. Default `"1s"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub recheck_timeout: Duration,
     /// How old the last good word may be while GitLab can't be reached. Default `"1h"`.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(with = "value::duration")]
     pub grace: Duration,
     /// The session cookie.
     pub cookie: CookieSettings,
@@ -34,7 +37,7 @@ pub struct Session {
 }
 
 /// The session cookie.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieSettings {
     /// Its name, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
@@ -48,7 +51,7 @@ pub struct CookieSettings {
 }
 
 /// Which cross-site requests carry the session cookie; `strict` would lose the return from GitLab.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
     /// Top-level navigations only.
@@ -59,12 +62,70 @@ pub enum SameSite {
 }
 
 /// Where rotated tokens, newer memberships and revocations are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
     /// In this process.
     #[default]
     Memory,
+}
+
+impl Session {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.keys.is_empty() {
+            let help = "make one with `labgate keygen`";
+            problems
+                .push(Problem::error("session.keys", "no key to seal sessions with").help(help));
+        }
+        let zeroes = [
+            ("lifetime", self.lifetime.is_zero()),
+            (
+                "idle_timeout",
+                self.idle_timeout.is_some_and(|time| time.is_zero()),
+            ),
+            ("recheck", self.recheck.is_zero()),
+        ];
+        let zeroes = zeroes.into_iter().filter(|(_, is_zero)| *is_zero);
+        problems.extend(zeroes.map(|(key, _)| {
+            Problem::error(format!("session.{key}"), "with zero no session could live")
+        }));
+        if self.idle_timeout.is_some_and(|idle| idle > self.lifetime) {
+            let message = "longer than `lifetime`, so it never counts";
+            problems.push(Problem::warning("session.idle_timeout", message));
+        }
+        problems
+    }
+}
+
+impl<'de> Deserialize<'de> for StoreKind {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(StoreForm)
+    }
+}
+
+struct StoreForm;
+
+impl<'de> Visitor<'de> for StoreForm {
+    type Value = StoreKind;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("`memory`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<StoreKind, E> {
+        match text {
+            "memory" => Ok(StoreKind::Memory),
+            _ => Err(E::unknown_variant(text, &["memory"])),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StoreKind, A::Error> {
+        match map.next_key::<String>()?.as_deref() {
+            Some("redis") => Err(A::Error::custom("`redis` is not available in this version")),
+            _ => Err(A::Error::custom("expected `memory`")),
+        }
+    }
 }
 
 impl Default for Session {

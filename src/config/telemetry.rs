@@ -1,11 +1,11 @@
 //! `[telemetry]`: what operators see.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::value;
 
 /// What operators see.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// Level, or a filter by target. Default `"info"`. Example `"labgate=debug,hyper=warn"`.
@@ -16,7 +16,7 @@ pub struct Telemetry {
 }
 
 /// Form of the log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.

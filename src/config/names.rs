@@ -1,0 +1,108 @@
+//! Names of keys and tables: the nearest to one that does not exist, those that a later version has, and what a table may be called.
+
+use super::Problem;
+
+/// The one of `names` that `written` was most likely meant to be, if any is near.
+pub(super) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
+    let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
+    let written = plain(written);
+    let tolerance = (written.chars().count() / 3).clamp(1, 3);
+    names
+        .iter()
+        .map(|name| (strsim::osa_distance(&written, &plain(name)), *name))
+        .filter(|(distance, _)| *distance <= tolerance)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// `names` in back quotes, the last two joined by `word`.
+pub(super) fn list(names: &[&str], word: &str) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} {word} {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// What is wrong with `name` as the name of a table in `section`: it is said in logs, metrics and URLs, and in variables' names.
+pub(super) fn table(section: &str, name: &str) -> Option<Problem> {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let plain = (1..=40).contains(&name.len()) && name.bytes().all(letter) && !name.contains("__");
+    let message = "a name has at most 40 letters, digits, `-` and single `_`";
+    (!plain).then(|| Problem::error(format!("{section}.{name}"), message))
+}
+
+/// Whether the table that `table` is the type of is to get the key `name` in a later version.
+pub(super) fn later(table: &str, name: &str) -> bool {
+    LATER
+        .iter()
+        .any(|(known, names)| *known == table && names.contains(&name))
+}
+
+const LATER: [(&str, &[&str]); 7] = [
+    ("Server", &["ext_authz", "tls", "sign_in_host"]),
+    ("GitLab", &["hook_secret", "tokens", "api"]),
+    ("Identity", &["assertion"]),
+    ("Upstream", &["health"]),
+    ("Route", &["basic"]),
+    (
+        "Rule",
+        &[
+            "project",
+            "ci_project",
+            "ci_namespace",
+            "ref",
+            "ref_protected",
+            "environment",
+            "two_factor",
+            "external",
+        ],
+    ),
+    ("Telemetry", &["otlp"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let names = [
+            "lifetime",
+            "idle_timeout",
+            "recheck",
+            "recheck_timeout",
+            "url",
+        ];
+        for (written, near) in [
+            ("lifetme", Some("lifetime")),
+            ("Lifetime", Some("lifetime")),
+            ("idle-timeout", Some("idle_timeout")),
+            ("rechek", Some("recheck")),
+            ("uri", Some("url")),
+            ("lru", None),
+            ("timeout", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(written, &names), near, "{written}");
+        }
+    }
+
+    #[test]
+    fn lists_read_as_english() {
+        assert_eq!(list(&["a"], "or"), "`a`");
+        assert_eq!(list(&["a", "b", "c"], "or"), "`a`, `b` or `c`");
+    }
+
+    #[test]
+    fn tables_have_plain_names() {
+        for name in ["main", "my-lab", "Lab_2"] {
+            assert_eq!(table("gitlab", name), None);
+        }
+        for name in ["", "a b", "a.b", "a\nb", "ä", "a__b", &"a".repeat(41)] {
+            assert!(table("gitlab", name).is_some(), "{name}");
+        }
+    }
+}

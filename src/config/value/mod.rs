@@ -1,0 +1,26 @@
+//! Leaves of the configuration that parse themselves, so that an error points at the very value.
+//!
+//! What is a type of its own is read and written by it; for types of others there are functions, or modules of two, for serde's field attributes.
+
+mod access_level;
+pub(super) mod duration;
+mod group;
+mod host;
+mod network;
+mod path;
+pub(super) mod size;
+mod url;
+mod word;
+
+pub use self::{
+    access_level::AccessLevel,
+    group::{GroupPath, GroupPattern},
+    host::HostPattern,
+    path::PathPrefix,
+};
+pub(super) use self::{
+    network::{networks, socket_address},
+    path::prefix,
+    url::{base as base_url, optional_base as optional_base_url, optional_origin},
+    word::{cookie_domain, cookie_name, log_filter, methods, scopes},
+};
