@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use tracing::debug;
+use zeroize::Zeroizing;
 
 use super::{
     Session,
-    cookie::{SessionCookie, Site},
+    cookie::{MAX_COOKIE, SessionCookie, Site},
     deadlines::Deadlines,
+    payload::{self, TooLong},
     random::Random,
-    seal::{KeyRing, SealError},
+    seal::{self, KeyRing, Purpose, SealError},
 };
 use crate::clock::Timestamp;
 
@@ -55,7 +58,7 @@ pub struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
     /// Tokens and the groups that rules mention are too much for one cookie.
-    #[error("the session needs a cookie of {0} bytes, browsers keep 4096")]
+    #[error("the session does not fit a cookie: browsers keep 4096 bytes, it has {0}")]
     TooLarge(usize),
     /// It can't be sealed.
     #[error("the session can't be sealed")]
@@ -88,13 +91,83 @@ impl SessionCodec {
         site: Site<'_>,
         now: Timestamp,
     ) -> Result<Packed, PackError> {
-        let _ = (session, site, now, &self.keys, self.deadlines, &self.random);
-        Err(PackError::TooLarge(0))
+        let name = self.cookie.name(site);
+        let audience = self.cookie.audience(site);
+        let max_age = session.until(&self.deadlines).since(now);
+        let overhead = self.cookie.set_len(site, 0, max_age);
+        let room = MAX_COOKIE.saturating_sub(overhead);
+        let (groups, plain) = most_that_fits(session, room)
+            .map_err(|needed| PackError::TooLarge(needed.saturating_add(overhead)))?;
+        let keys = &self.keys;
+        let text = keys.seal(Purpose::Session, &name, audience, &plain, &self.random)?;
+        Ok(Packed {
+            cookie: self.cookie.set(site, &text, max_age),
+            dropped_groups: session.identity.groups.len().saturating_sub(groups),
+        })
     }
 
     /// The first session cookie of a request that opens.
     pub fn read(&self, request: &HeaderMap, site: Site<'_>) -> Reading {
-        let _ = self.cookie.read(request, site);
-        Reading::Nothing
+        let candidates = self.cookie.read(request, site);
+        if !candidates.present {
+            return Reading::Nothing;
+        }
+        let name = self.cookie.name(site);
+        let audience = self.cookie.audience(site);
+        let mut found = candidates
+            .values
+            .into_iter()
+            .filter_map(|text| self.open(&name, audience, text));
+        found
+            .next()
+            .map_or(Reading::Broken, |found| Reading::Session(Box::new(found)))
     }
+
+    /// The `Set-Cookie` that ends a session cookie.
+    pub fn clear(&self, site: Site<'_>) -> HeaderValue {
+        self.cookie.clear(site)
+    }
+
+    /// The durations that decide over these sessions.
+    pub const fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    fn open(&self, name: &str, audience: &str, text: &str) -> Option<Found> {
+        let opened = self.keys.open(Purpose::Session, name, audience, text);
+        let opened = opened
+            .inspect_err(|error| debug!(%error, "a session cookie does not open"))
+            .ok()?;
+        let session = payload::decode(&opened.bytes)
+            .inspect_err(|error| debug!(%error, "a session cookie can't be read"))
+            .ok()?;
+        Some(Found {
+            session,
+            renew: opened.old_key,
+        })
+    }
+}
+
+/// The bytes of `session` with as many groups as fit `room` bytes of sealed text, and their number; or how much room the least would need.
+fn most_that_fits(session: &Session, room: usize) -> Result<(usize, Zeroizing<Vec<u8>>), usize> {
+    let all = session.identity.groups.len();
+    let ruled = session.ruled_groups.min(all);
+    let fits = |plain: &Zeroizing<Vec<u8>>| seal::sealed_len(plain.len()) <= room;
+    if let Some(plain) = payload::encode(session, all).ok().filter(fits) {
+        return Ok((all, plain));
+    }
+    let least = payload::encode(session, ruled).map_err(|TooLong(length)| length)?;
+    if !fits(&least) {
+        return Err(seal::sealed_len(least.len()));
+    }
+    // `low` groups fit, `high` don't.
+    let (mut low, mut high, mut best) = (ruled, all, least);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        match payload::encode(session, middle).ok().filter(fits) {
+            Some(plain) => (low, best) = (middle, plain),
+            None => high = middle,
+        }
+    }
+    Ok((low, best))
 }

@@ -12,19 +12,22 @@ mod codec;
 mod cookie;
 mod deadlines;
 mod jar;
+mod payload;
 mod random;
 mod seal;
 mod store;
+mod token;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::{
     attempt::{Attempt, AttemptError, Attempts, Wish},
     codec::{Found, PackError, Packed, Reading, SessionCodec},
-    cookie::{Candidates, SessionCookie, Site},
+    cookie::{Candidates, CookieError, SessionCookie, Site},
     deadlines::{Deadlines, End, Freshness},
     random::{NoRandom, Random},
     seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},
@@ -79,7 +82,7 @@ impl Session {
 }
 
 /// The random name of one session; printed as a short hash only.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId([u8; 16]);
 
 impl fmt::Display for SessionId {
