@@ -46,7 +46,7 @@ pub enum Freshness {
 }
 
 /// How far a sealed moment may lie ahead: clocks of replicas differ. Beyond it, the moment was written by a clock that was wrong.
-const SKEW: Duration = Duration::from_secs(60);
+pub(super) const SKEW: Duration = Duration::from_secs(60);
 
 impl From<&config::Session> for Deadlines {
     fn from(session: &config::Session) -> Self {

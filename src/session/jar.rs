@@ -51,10 +51,14 @@ pub(super) fn strip(headers: &mut HeaderMap, ours: impl Fn(&[u8]) -> bool) {
     let kept: Vec<HeaderValue> = lines.filter_map(|line| keep(line, &is_ours)).collect();
     let mut kept = kept.into_iter();
     match kept.next() {
-        None => drop(headers.remove(COOKIE)),
+        None => {
+            headers.remove(COOKIE);
+        },
         Some(first) => {
             headers.insert(COOKIE, first);
-            kept.for_each(|line| drop(headers.append(COOKIE, line)));
+            for line in kept {
+                headers.append(COOKIE, line);
+            }
         },
     }
 }

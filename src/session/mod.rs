@@ -31,7 +31,7 @@ pub use self::{
     deadlines::{Deadlines, End, Freshness},
     random::{NoRandom, Random},
     seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},
-    store::{Overlay, Put, Store},
+    store::{Counts, Overlay, Put, Store, StoreLimits},
 };
 use crate::{clock::Timestamp, identity::Identity};
 
@@ -78,6 +78,22 @@ impl Session {
             tokens,
             generation: 0,
         })
+    }
+
+    /// The copy that counts of one session: `other` if it is of a later generation, in any case seen when either was.
+    #[must_use]
+    pub fn overtake(self, other: &Self) -> Self {
+        if self.id != other.id {
+            return self;
+        }
+        let seen = self.seen.max(other.seen);
+        match other.generation > self.generation {
+            true => Self {
+                seen,
+                ..other.clone()
+            },
+            false => Self { seen, ..self },
+        }
     }
 }
 

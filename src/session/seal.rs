@@ -13,7 +13,7 @@ use std::fmt;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use base64::{
     Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use sha2::{Digest, Sha256};
 use xaes_256_gcm::{Nonce, Xaes256Gcm};
@@ -23,7 +23,8 @@ use super::random::{NoRandom, Random};
 
 /// The keys of `[session]` in order of age, newest first.
 pub struct KeyRing {
-    keys: Vec<Key>,
+    newest: Key,
+    older: Vec<Key>,
 }
 
 /// What sealed text is for; one made for a purpose never opens for another.
@@ -127,6 +128,7 @@ struct Key {
 }
 
 const VERSION: u8 = 1;
+const KEY: usize = 32;
 const ID: usize = 4;
 const NONCE: usize = 24;
 const TAG: usize = 16;
@@ -143,22 +145,30 @@ impl KeyRing {
     /// # Errors
     /// When there is no key, or the first that is no key, is no secret, or is there twice.
     pub fn new(keys: &[Zeroizing<String>]) -> Result<Self, KeyError> {
-        let mut ring = Self {
-            keys: Vec::with_capacity(keys.len()),
-        };
+        let mut ring: Vec<Key> = Vec::with_capacity(keys.len());
         for (index, text) in keys.iter().enumerate() {
             let bytes = parse(index, text)?;
             let key = Key::new(&bytes);
             // Ids name keys, so two keys of one id can't stand side by side either.
-            if let Some(first) = ring.keys.iter().position(|other| other.id == key.id) {
+            if let Some(first) = ring.iter().position(|other| other.id == key.id) {
                 return Err(KeyError::Duplicate { index, first });
             }
-            ring.keys.push(key);
+            ring.push(key);
         }
-        match ring.keys.is_empty() {
-            true => Err(KeyError::None),
-            false => Ok(ring),
-        }
+        let mut ring = ring.into_iter();
+        Ok(Self {
+            newest: ring.next().ok_or(KeyError::None)?,
+            older: ring.collect(),
+        })
+    }
+
+    /// A new key as it stands in `session.keys`: 32 random bytes as base64.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn generate(random: &Random) -> Result<Zeroizing<String>, NoRandom> {
+        let bytes = Zeroizing::new(random.bytes::<KEY>()?);
+        Ok(Zeroizing::new(STANDARD.encode(bytes)))
     }
 
     /// Seals `plain` under the newest key as unpadded base64url, [`sealed_len`] bytes long.
@@ -173,9 +183,7 @@ impl KeyRing {
         plain: &[u8],
         random: &Random,
     ) -> Result<String, SealError> {
-        let Some(key) = self.keys.first() else {
-            unreachable!("a ring has at least one key");
-        };
+        let key = &self.newest;
         if plain.len() > MAX_PLAIN {
             return Err(SealError::TooLong(plain.len()));
         }
@@ -215,9 +223,9 @@ impl KeyRing {
             .decode(text)
             .map_err(|_| OpenError::Format)?;
         let (id, nonce, sealed) = split(&bytes).ok_or(OpenError::Format)?;
-        let position = self.keys.iter().position(|key| key.id == id);
-        let index = position.ok_or(OpenError::UnknownKey)?;
-        let key = self.keys.get(index).ok_or(OpenError::UnknownKey)?;
+        let older = || self.older.iter().find(|key| key.id == id);
+        let newest = Some(&self.newest).filter(|key| key.id == id);
+        let key = newest.or_else(older).ok_or(OpenError::UnknownKey)?;
         let aad = associated(key.id, purpose, name, audience);
         let payload = Payload {
             msg: sealed,
@@ -229,14 +237,14 @@ impl KeyRing {
             .map_err(|_| OpenError::NotAuthentic)?;
         Ok(Opened {
             bytes: Zeroizing::new(plain),
-            old_key: index > 0,
+            old_key: newest.is_none(),
         })
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "KeyRing({} keys)", self.keys.len())
+        write!(out, "KeyRing({} keys)", 1 + self.older.len())
     }
 }
 
@@ -246,7 +254,7 @@ pub(super) const fn sealed_len(plain: usize) -> usize {
 }
 
 impl Key {
-    fn new(bytes: &[u8; 32]) -> Self {
+    fn new(bytes: &[u8; KEY]) -> Self {
         let hash = Sha256::new()
             .chain_update(b"labgate key id")
             .chain_update(bytes)
@@ -260,13 +268,14 @@ impl Key {
     }
 }
 
-fn parse(index: usize, text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let bytes = STANDARD
-        .decode(text.trim())
-        .map_err(|_| KeyError::Encoding { index })?;
+fn parse(index: usize, text: &str) -> Result<Zeroizing<[u8; KEY]>, KeyError> {
+    let text = text.trim().trim_end_matches('=');
+    let bytes = STANDARD_NO_PAD.decode(text);
+    let bytes = bytes.or_else(|_| URL_SAFE_NO_PAD.decode(text));
+    let bytes = bytes.map_err(|_| KeyError::Encoding { index })?;
     let bytes = Zeroizing::new(bytes);
     let length = bytes.len();
-    let key = <[u8; 32]>::try_from(bytes.as_slice()).map(Zeroizing::new);
+    let key = <[u8; KEY]>::try_from(bytes.as_slice()).map(Zeroizing::new);
     let key = key.map_err(|_| KeyError::Length { index, length })?;
     match key.iter().all(|byte| *byte == key[0]) {
         true => Err(KeyError::Weak { index }),
