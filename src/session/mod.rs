@@ -1,1 +1,144 @@
-//! To come.
+//! A signed-in browser, remembered: the session, its deadlines, the sealed cookie that carries it, and the store of what must outrun the cookie.
+//!
+//! ```text
+//! Session ──payload──▶ bytes ──KeyRing::seal──▶ text ──SessionCookie::set──▶ Set-Cookie
+//! Cookie ──SessionCookie::read──▶ Candidates ──KeyRing::open──▶ bytes ──payload──▶ Session ──Store──▶ the newest of it
+//! ```
+//!
+//! Who may have a session and when GitLab is asked again is `authenticate`'s.
+
+mod attempt;
+mod codec;
+mod cookie;
+mod deadlines;
+mod jar;
+mod payload;
+mod random;
+mod seal;
+mod store;
+mod token;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+pub use self::{
+    attempt::{Attempt, AttemptError, Attempts, Wish},
+    codec::{Found, PackError, Packed, Reading, SessionCodec},
+    cookie::{Candidates, CookieError, SessionCookie, Site},
+    deadlines::{Deadlines, End, Freshness},
+    random::{NoRandom, Random},
+    seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},
+    store::{Counts, Overlay, Put, Store, StoreLimits},
+};
+use crate::{clock::Timestamp, identity::Identity};
+
+/// A signed-in browser: who it is, since when, and with which tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Names this session in the store and in logs.
+    pub id: SessionId,
+    /// Who signed in, as GitLab said at `checked`.
+    pub identity: Identity,
+    /// How many of `identity.groups`, from the first, are mentioned by rules: these never leave the cookie.
+    pub ruled_groups: usize,
+    /// When the person signed in.
+    pub created: Timestamp,
+    /// When the last request came, as exactly as [`Session::touch`] keeps it.
+    pub seen: Timestamp,
+    /// When GitLab last said that all is well.
+    pub checked: Timestamp,
+    /// What GitLab is asked with.
+    pub tokens: Tokens,
+    /// Grows with each change, so that the newer of two copies is known.
+    pub generation: u32,
+}
+
+impl Session {
+    /// A session that begins `now`, under a new random id.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn start(
+        identity: Identity,
+        ruled_groups: usize,
+        tokens: Tokens,
+        now: Timestamp,
+        random: &Random,
+    ) -> Result<Self, NoRandom> {
+        Ok(Self {
+            id: SessionId(random.bytes()?),
+            identity,
+            ruled_groups,
+            created: now,
+            seen: now,
+            checked: now,
+            tokens,
+            generation: 0,
+        })
+    }
+
+    /// The copy that counts of one session: `other` if it is of a later generation, in any case seen when either was.
+    #[must_use]
+    pub fn overtake(self, other: &Self) -> Self {
+        if self.id != other.id {
+            return self;
+        }
+        let seen = self.seen.max(other.seen);
+        match other.generation > self.generation {
+            true => Self {
+                seen,
+                ..other.clone()
+            },
+            false => Self { seen, ..self },
+        }
+    }
+}
+
+/// The random name of one session; printed as a short hash only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionId([u8; 16]);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hash = Sha256::new()
+            .chain_update(b"labgate session id")
+            .chain_update(self.0)
+            .finalize();
+        hash.iter()
+            .take(6)
+            .try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SessionId({self})")
+    }
+}
+
+/// What GitLab gave for one sign-in; never printed, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// OAuth access token.
+    pub access: Zeroizing<String>,
+    /// OAuth refresh token, which GitLab kills at its first use.
+    pub refresh: Option<Zeroizing<String>>,
+    /// When the access token ends.
+    pub expires: Timestamp,
+    /// Scopes that were granted, separated by spaces.
+    pub scope: String,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Tokens")
+            .field("access", &"…")
+            .field("refresh", &self.refresh.as_ref().map(|_| "…"))
+            .field("expires", &self.expires)
+            .field("scope", &self.scope)
+            .finish()
+    }
+}

@@ -1,0 +1,186 @@
+//! The bytes inside a sealed session: a version, then postcard, compressed where that is shorter.
+//!
+//! ```text
+//! bytes = version | 0 | postcard
+//!       | version | 1 | length of the postcard, u16 little-endian | lz4 block
+//! ```
+//!
+//! Postcard does not describe itself: each version has a struct of its own, and a reader keeps the structs of the versions before, so that
+//! replicas of two releases read each other's cookies. Names of groups and people come from GitLab, never from a request, so that what a
+//! stranger can choose is not compressed beside a token.
+
+use lz4_flex::block;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Session, SessionId, Tokens, token};
+use crate::{
+    clock::Timestamp,
+    config::AccessLevel,
+    identity::{Identity, Membership},
+};
+
+/// Why bytes are no session; they were sealed by us, so another release or a flaw made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PayloadError {
+    #[error("a session of version {0} can't be read")]
+    Version(u8),
+    #[error("the session can't be decompressed")]
+    Compression,
+    #[error("the session can't be decoded")]
+    Decoding,
+}
+
+/// The session has more than 64 KiB before compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooLong(pub(super) usize);
+
+const VERSION: u8 = 1;
+const PLAIN: u8 = 0;
+const LZ4: u8 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: SessionId,
+    #[serde(borrow)]
+    gitlab: &'a str,
+    issuer: &'a str,
+    sub: &'a str,
+    username: &'a str,
+    name: &'a str,
+    email: Option<&'a str>,
+    groups: Vec<(&'a str, u8)>,
+    ruled_groups: u32,
+    created: u64,
+    seen: u64,
+    checked: u64,
+    access: token::Short<'a>,
+    refresh: Option<token::Short<'a>>,
+    expires: u64,
+    scope: &'a str,
+    generation: u32,
+}
+
+/// The bytes of `session` with its first `groups` groups.
+pub(super) fn encode(session: &Session, groups: usize) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    let Session {
+        identity, tokens, ..
+    } = session;
+    let access = token::shorten(&tokens.access);
+    let refresh = tokens.refresh.as_ref().map(|token| token::shorten(token));
+    let groups = identity.groups.iter().take(groups);
+    let v1 = V1 {
+        id: session.id,
+        gitlab: &identity.gitlab,
+        issuer: &identity.issuer,
+        sub: &identity.sub,
+        username: &identity.username,
+        name: &identity.name,
+        email: identity.email.as_deref(),
+        groups: groups
+            .map(|group| (group.path.as_str(), group.level.number()))
+            .collect(),
+        ruled_groups: u32::try_from(session.ruled_groups).unwrap_or(u32::MAX),
+        created: session.created.unix(),
+        seen: session.seen.unix(),
+        checked: session.checked.unix(),
+        access: access.short(),
+        refresh: refresh.as_ref().map(token::Shortened::short),
+        expires: tokens.expires.unix(),
+        scope: &tokens.scope,
+        generation: session.generation,
+    };
+    let bytes = postcard::to_allocvec(&v1).map_err(|_| TooLong(usize::MAX))?;
+    compress(&Zeroizing::new(bytes))
+}
+
+/// The session in `bytes`.
+pub(super) fn decode(bytes: &[u8]) -> Result<Session, PayloadError> {
+    let plain = decompress(bytes)?;
+    let decoded = postcard::take_from_bytes::<V1<'_>>(&plain);
+    let (v1, rest) = decoded.map_err(|_| PayloadError::Decoding)?;
+    match rest.is_empty() {
+        true => v1.session().ok_or(PayloadError::Decoding),
+        false => Err(PayloadError::Decoding),
+    }
+}
+
+impl V1<'_> {
+    fn session(&self) -> Option<Session> {
+        let group = |(path, level): &(&str, u8)| {
+            Some(Membership {
+                path: (*path).into(),
+                level: AccessLevel::from_number(*level)?,
+            })
+        };
+        let identity = Identity {
+            gitlab: self.gitlab.into(),
+            issuer: self.issuer.into(),
+            sub: self.sub.into(),
+            username: self.username.into(),
+            name: self.name.into(),
+            email: self.email.map(Into::into),
+            groups: self.groups.iter().map(group).collect::<Option<_>>()?,
+        };
+        let refresh = match &self.refresh {
+            None => None,
+            Some(short) => Some(short.restore()?),
+        };
+        let tokens = Tokens {
+            access: self.access.restore()?,
+            refresh,
+            expires: Timestamp::from_unix(self.expires),
+            scope: self.scope.into(),
+        };
+        Some(Session {
+            id: self.id,
+            identity,
+            ruled_groups: usize::try_from(self.ruled_groups).ok()?,
+            created: Timestamp::from_unix(self.created),
+            seen: Timestamp::from_unix(self.seen),
+            checked: Timestamp::from_unix(self.checked),
+            tokens,
+            generation: self.generation,
+        })
+    }
+}
+
+fn compress(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    let length = u16::try_from(plain.len()).map_err(|_| TooLong(plain.len()))?;
+    let block = Zeroizing::new(block::compress(plain));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4 + block.len().max(plain.len())));
+    bytes.push(VERSION);
+    if block.len() + 2 < plain.len() {
+        bytes.push(LZ4);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&block);
+    } else {
+        bytes.push(PLAIN);
+        bytes.extend_from_slice(plain);
+    }
+    Ok(bytes)
+}
+
+/// The length is two bytes, so that nothing inflates beyond 64 KiB; it must hold exactly.
+fn decompress(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PayloadError> {
+    let (version, kind, rest) = match bytes {
+        [version, kind, rest @ ..] => (*version, *kind, rest),
+        [_] | [] => return Err(PayloadError::Decoding),
+    };
+    if version != VERSION {
+        return Err(PayloadError::Version(version));
+    }
+    match kind {
+        PLAIN => Ok(Zeroizing::new(rest.to_vec())),
+        LZ4 => inflate(rest).ok_or(PayloadError::Compression),
+        _ => Err(PayloadError::Compression),
+    }
+}
+
+fn inflate(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (length, block) = bytes.split_first_chunk()?;
+    let length = usize::from(u16::from_le_bytes(*length));
+    let mut plain = Zeroizing::new(vec![0; length]);
+    let written = block::decompress_into(block, &mut plain).ok()?;
+    (written == length).then_some(plain)
+}
