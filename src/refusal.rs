@@ -2,10 +2,13 @@
 //!
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
+mod words;
+
 use std::{error::Error, time::Duration};
 
 use http::{Method, StatusCode};
 
+pub use self::words::Words;
 use crate::body::BoxError;
 
 /// Why a request does not pass.
@@ -198,6 +201,18 @@ impl Refusal {
         }
     }
 
+    /// How loudly the log tells of it: `INFO` for refusals, `WARN` for trouble elsewhere, `ERROR` if somebody must look.
+    pub fn level(&self) -> tracing::Level {
+        match (self, self.fault()) {
+            // A limit does its work; the metric counts it.
+            (Self::Exhausted(_), _) | (_, Fault::Provider | Fault::Upstream) => {
+                tracing::Level::WARN
+            },
+            (_, Fault::Client) => tracing::Level::INFO,
+            (_, Fault::Us) => tracing::Level::ERROR,
+        }
+    }
+
     /// When to try again, if that helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -248,6 +263,8 @@ impl Attempt {
 
     fn fault(&self) -> Fault {
         match self {
+            Self::Refused("server_error" | "temporarily_unavailable") => Fault::Provider,
+            Self::Refused("invalid_scope" | "unauthorized_client" | "invalid_request") => Fault::Us,
             Self::State
             | Self::Parameters(_)
             | Self::Denied

@@ -1,0 +1,131 @@
+//! How every answer of labgate's own is built: its headers, and the kinds that need no page.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use crate::{
+    body::{Body, Response},
+    refusal::Refusal,
+};
+
+/// For answers that are no page: nothing may be loaded, run, framed or sent.
+const LOCKED: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Sends a GET on to `location` with 302, setting `cookies` (values of `Set-Cookie`) on the way.
+pub fn redirect(location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    found(StatusCode::FOUND, location, cookies)
+}
+
+/// Sends a POST on to `location` with 303, so that the browser goes there with GET.
+pub fn see_other(location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    found(StatusCode::SEE_OTHER, location, cookies)
+}
+
+/// `value` as JSON.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    structured(status, "application/json", value)
+}
+
+pub(super) fn structured(
+    status: StatusCode,
+    kind: &'static str,
+    value: &impl Serialize,
+) -> Response {
+    // Only a map with keys that are no text could fail, and nothing here has one.
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = own(status, Body::full(bytes), HeaderValue::from_static(LOCKED));
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn found(
+    status: StatusCode,
+    location: &str,
+    cookies: impl IntoIterator<Item = HeaderValue>,
+) -> Response {
+    let mut response = own(status, Body::empty(), HeaderValue::from_static(LOCKED));
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location_value(location));
+    for cookie in cookies {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// `location` as a field value; callers pass URLs that are parsed already, and anything else goes home rather than out of the header.
+fn location_value(location: &str) -> HeaderValue {
+    let is_plain = location.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
+    let value = is_plain.then(|| HeaderValue::from_str(location).ok());
+    value.flatten().unwrap_or(HeaderValue::from_static("/"))
+}
+
+/// An answer with the headers that all answers of labgate's own have.
+pub(super) fn own(status: StatusCode, body: Body, policy: HeaderValue) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    let fields = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // For browsers that know no frame-ancestors.
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::VARY, "Cookie, Accept, Sec-Fetch-Mode"),
+    ];
+    for (name, value) in fields {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// What a refusal says in header fields: `Allow`, `Retry-After`, `WWW-Authenticate`.
+pub(super) fn explain_by_headers(refusal: &Refusal, headers: &mut HeaderMap) {
+    if let Refusal::MethodNotAllowed(methods) = refusal {
+        let names: Vec<&str> = methods.iter().map(http::Method::as_str).collect();
+        if let Ok(value) = HeaderValue::from_str(&names.join(", ")) {
+            headers.insert(header::ALLOW, value);
+        }
+    }
+    if let Some(wait) = refusal.retry_after() {
+        let seconds = wait.as_secs().max(1);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if refusal.status() == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"labgate\"");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_never_leaves_its_header() {
+        let cases = [
+            ("https://app.test/a?b=c#d", "https://app.test/a?b=c#d"),
+            ("/path", "/path"),
+            ("/a\r\nSet-Cookie: x=y", "/"),
+            ("/a b", "/"),
+            ("/é", "/"),
+            ("/a\u{0}", "/"),
+        ];
+        for (location, sent) in cases {
+            assert_eq!(location_value(location), sent);
+        }
+    }
+
+    #[test]
+    fn redirects_carry_all_cookies_and_no_body() {
+        let cookies = ["a=1; HttpOnly", "b=2"].map(HeaderValue::from_static);
+        let response = see_other("/next", cookies.clone());
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        let sent: Vec<_> = response.headers().get_all(header::SET_COOKIE).iter().collect();
+        assert_eq!(sent, cookies.iter().collect::<Vec<_>>());
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        assert_eq!(redirect("/next", []).status(), StatusCode::FOUND);
+    }
+}

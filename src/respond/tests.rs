@@ -1,0 +1,1 @@
+//! Whole answers: every refusal in both languages, snapshots, and hostile values.
