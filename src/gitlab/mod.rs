@@ -1,1 +1,184 @@
-//! To come.
+//! One GitLab, over HTTPS: where browsers are sent to sign in, and what it says about tokens and people.
+//!
+//! ```text
+//! authorize_url ──browser──▶ code ──exchange──▶ TokenSet ──verify_id_token──▶ IdClaims { issuer, sub }
+//!                                                  └───────identify─────────▶ Identity (/api/v4/user, then userinfo, then roles)
+//! TokenSet.refresh ──refresh──▶ TokenSet          watch: discovery at start and while GitLab is out of reach
+//! ```
+//!
+//! Every endpoint is a fixed path below the configured base URL; nothing that GitLab or a stranger says moves a call elsewhere. Each operation
+//! has its own error, which tells apart just what its caller must decide. What follows from an error, and what is kept of the tokens, is the
+//! business of whoever calls.
+
+mod api;
+mod breaker;
+mod groups;
+mod http;
+mod keys;
+mod oauth;
+mod oidc;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use url::Url;
+use zeroize::Zeroizing;
+
+pub use self::{
+    api::{Ended, IdentifyError},
+    groups::{GroupNeed, Needs},
+    http::{CallError, Certificate},
+    oauth::{AuthorizeRequest, ExchangeError, RefreshError, RevokeError, TokenSet},
+    oidc::{DiscoveryError, IdClaims, IdTokenError},
+    tls::Roots,
+};
+use crate::config;
+
+/// Hears of every answered or failed request to a GitLab.
+pub trait Observe: Send + Sync {
+    /// One request to `endpoint` of `gitlab` is over: `status` is GitLab's, or a word such as `timeout`.
+    fn request(&self, gitlab: &str, endpoint: &'static str, status: &str, took: Duration);
+}
+
+/// Observes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observe for Unobserved {
+    fn request(&self, _: &str, _: &'static str, _: &str, _: Duration) {}
+}
+
+/// Why a `[gitlab.NAME]` can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The `ca` file can't be read.
+    #[error("the `ca` file can't be read")]
+    CaFile(#[source] std::io::Error),
+    /// The `ca` file holds no usable certificate.
+    #[error("the `ca` file holds no usable PEM certificate")]
+    CaContent,
+    /// There is no application id.
+    #[error("`client_id` is missing")]
+    ClientId,
+    /// Without one of these scopes GitLab won't say whether somebody is blocked.
+    #[error(
+        "`scopes` needs `read_user`, `read_api` or `api`: GitLab tells nothing of an account's state without it"
+    )]
+    Scopes,
+    /// The forward proxy that the environment names can't be used.
+    #[error("the proxy in the environment is not a plain http:// URL")]
+    Proxy,
+    /// TLS can't be set up at all.
+    #[error("TLS can't be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// One configured GitLab, shared by `Arc`.
+pub struct Provider {
+    name: String,
+    label: String,
+    base: Url,
+    scopes: Vec<String>,
+    verified_email: bool,
+    needs: Needs,
+    client: http::Client,
+    oauth: oauth::OAuth,
+    discovery: oidc::Discovery,
+    keys: keys::Keys,
+}
+
+impl Provider {
+    /// The GitLab of table `name`; `env` is asked for `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Calls nobody yet.
+    ///
+    /// # Errors
+    /// When the table can't work: see [`ProviderError`].
+    pub fn new(
+        name: &str,
+        config: &config::GitLab,
+        secret: Option<Zeroizing<String>>,
+        needs: Needs,
+        roots: &Roots,
+        env: &dyn Fn(&str) -> Option<String>,
+        observe: Arc<dyn Observe>,
+    ) -> Result<Self, ProviderError> {
+        if config.client_id.is_empty() {
+            return Err(ProviderError::ClientId);
+        }
+        let scopes = scopes(&config.scopes, &needs)?;
+        let base = config.internal_url.as_ref().unwrap_or(&config.base_url);
+        let tls = tls::client(roots, config.ca.as_deref())?;
+        let proxy = tls::proxy(base, env)?;
+        Ok(Self {
+            name: name.into(),
+            label: config.label.clone().unwrap_or_else(|| "GitLab".into()),
+            base: config.base_url.clone(),
+            client: http::Client::new(name, base.clone(), tls, proxy, observe),
+            oauth: oauth::OAuth::new(config, secret, scopes.join(" ")),
+            discovery: oidc::Discovery::new(&config.base_url),
+            keys: keys::Keys::default(),
+            verified_email: config.require_verified_email,
+            scopes,
+            needs,
+        })
+    }
+
+    /// The name of its table.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its button says, `GitLab` unless configured.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Where browsers find it.
+    pub fn base_url(&self) -> &Url {
+        &self.base
+    }
+
+    /// All scopes that sign-ins ask for, `read_api` included when a rule needs it.
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+
+    /// The issuer of its ID tokens: as discovery said, or the base URL without a final slash until then.
+    pub fn issuer(&self) -> String {
+        self.discovery.issuer()
+    }
+
+    /// Whether discovery has shown that this is labgate's own development GitLab, which asks for no password.
+    pub fn is_development(&self) -> bool {
+        self.discovery.is_development()
+    }
+
+    /// Whether it is known to be out of reach; calls then fail at once but for one now and then, so that recovery is noticed.
+    pub fn is_down(&self) -> bool {
+        self.client.is_down()
+    }
+}
+
+/// The configured scopes and what rules need beyond them.
+fn scopes(configured: &[String], needs: &Needs) -> Result<Vec<String>, ProviderError> {
+    let has = |scopes: &[String], wanted: &str| scopes.iter().any(|scope| scope == wanted);
+    let mut scopes = configured.to_vec();
+    if needs.ask_api() && !has(&scopes, "api") && !has(&scopes, "read_api") {
+        scopes.push("read_api".into());
+    }
+    match ["read_user", "read_api", "api"]
+        .iter()
+        .any(|scope| has(&scopes, scope))
+    {
+        true => Ok(scopes),
+        false => Err(ProviderError::Scopes),
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Provider({} at {})", self.name, self.base)
+    }
+}

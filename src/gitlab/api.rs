@@ -1,0 +1,322 @@
+//! Who the bearer of an access token is: `/api/v4/user` first, for it names blocked accounts clearly; then userinfo, for the groups; then the
+//! roles that only the members API knows.
+//!
+//! Any doubt (no answer, a page, a bare 403 as GitLab's IP blocks send it) is [`IdentifyError::Unavailable`], never a verdict on the person. An
+//! e-mail address comes from userinfo alone: only there GitLab says whether it is verified.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::{
+    Provider,
+    groups::Claims,
+    http::{Answer, CallError, USUAL},
+};
+use crate::{
+    config::AccessLevel,
+    identity::{Identity, Membership},
+};
+
+/// The most bytes read of userinfo: some hundred thousand group paths.
+const USERINFO: usize = 8 << 20;
+/// Questions to the members API at a time, of one person.
+const AT_ONCE: usize = 4;
+/// The longest username and display name, in characters; GitLab allows 255.
+const NAME: usize = 255;
+/// The longest e-mail address (RFC 5321).
+const EMAIL: usize = 254;
+
+/// Why an account has no access, as far as GitLab says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// Blocked, banned, or waiting for approval.
+    #[error("blocked")]
+    Blocked,
+    /// Deactivated for having been away; signing in at GitLab wakes it.
+    #[error("deactivated")]
+    Deactivated,
+    /// GitLab wants something of the person first: terms, e-mail address, password.
+    #[error("not allowed by GitLab until its owner acts there")]
+    Pending,
+    /// Another reason.
+    #[error("not allowed by GitLab")]
+    Other,
+}
+
+/// Why nobody was identified.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentifyError {
+    /// The account exists and may not be used.
+    #[error("the account is {0}")]
+    Ended(Ended),
+    /// The access token is expired, revoked, or replaced by a refresh.
+    #[error("the access token is not valid any more")]
+    TokenDead,
+    /// The token lacks a scope: the application or `scopes` is configured wrongly.
+    #[error("the access token lacks a scope for {0}")]
+    Scope(&'static str),
+    /// No word on the person at all.
+    #[error("GitLab gives no word on the person")]
+    Unavailable {
+        /// When to ask again, if GitLab says so.
+        retry_after: Option<Duration>,
+        /// What happened.
+        source: CallError,
+    },
+    /// The answer is not what GitLab sends.
+    #[error("unexpected answer from {0}")]
+    Answer(&'static str),
+    /// Two answers to one token speak of different people: somebody tampers.
+    #[error("userinfo speaks of user {userinfo}, the API of user {user}")]
+    Subject {
+        /// The id in `/api/v4/user`.
+        user: String,
+        /// The `sub` in userinfo.
+        userinfo: String,
+    },
+}
+
+impl From<CallError> for IdentifyError {
+    fn from(source: CallError) -> Self {
+        let retry_after = source.retry_after();
+        Self::Unavailable {
+            retry_after,
+            source,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: u64,
+    username: String,
+    name: Option<String>,
+    state: String,
+}
+
+#[derive(Deserialize)]
+struct UserInfo {
+    sub: String,
+    email: Option<String>,
+    email_verified: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    access_level: u8,
+    membership_state: Option<String>,
+}
+
+/// An error answer of the API, in either of its two forms.
+#[derive(Deserialize)]
+struct Complaint {
+    error: Option<String>,
+    message: Option<serde_json::Value>,
+}
+
+impl Provider {
+    /// The person behind `access_token`, as GitLab knows them now.
+    ///
+    /// # Errors
+    /// See [`IdentifyError`]; only [`IdentifyError::Ended`] is GitLab's word that the person may not come in.
+    pub async fn identify(&self, access_token: &str) -> Result<Identity, IdentifyError> {
+        if !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(IdentifyError::TokenDead);
+        }
+        let user = self.user(access_token).await?;
+        let (info, claims) = self.userinfo(access_token).await?;
+        let sub = user.id.to_string();
+        if info.sub != sub {
+            return Err(IdentifyError::Subject {
+                user: sub,
+                userinfo: info.sub,
+            });
+        }
+        let email = self.email(&info);
+        let mut groups = self.needs.reduce(&claims);
+        drop(claims);
+        self.settle(access_token, &sub, &mut groups).await?;
+        Ok(Identity {
+            gitlab: self.name.clone(),
+            issuer: self.issuer(),
+            sub,
+            name: user.name.unwrap_or_default().chars().take(NAME).collect(),
+            username: user.username,
+            email,
+            groups,
+        })
+    }
+
+    async fn user(&self, token: &str) -> Result<User, IdentifyError> {
+        const ENDPOINT: &str = "/api/v4/user";
+        let answer = self
+            .client
+            .get("user", "api/v4/user", Some(token), USUAL)
+            .await?;
+        let user: User = match answer.status.as_u16() {
+            200 => parse(&answer.body, ENDPOINT)?,
+            403 => return Err(ended(&answer).unwrap_or_else(|| refused(&answer, ENDPOINT))),
+            _ => return Err(refused(&answer, ENDPOINT)),
+        };
+        let plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+        match user.state.as_str() {
+            "active" if plain(&user.username) && user.username.len() <= NAME => Ok(user),
+            "active" => Err(IdentifyError::Answer(ENDPOINT)),
+            "blocked" | "ldap_blocked" | "banned" | "blocked_pending_approval" => {
+                Err(IdentifyError::Ended(Ended::Blocked))
+            },
+            "deactivated" => Err(IdentifyError::Ended(Ended::Deactivated)),
+            _ => Err(IdentifyError::Ended(Ended::Other)),
+        }
+    }
+
+    async fn userinfo(&self, token: &str) -> Result<(UserInfo, Claims), IdentifyError> {
+        const ENDPOINT: &str = "/oauth/userinfo";
+        let answer = self
+            .client
+            .get("userinfo", "oauth/userinfo", Some(token), USERINFO)
+            .await?;
+        match answer.status.as_u16() {
+            200 => Ok((
+                parse(&answer.body, ENDPOINT)?,
+                parse(&answer.body, ENDPOINT)?,
+            )),
+            _ => Err(refused(&answer, ENDPOINT)),
+        }
+    }
+
+    /// The e-mail address that counts; `email_verified` must be the JSON value `true`.
+    fn email(&self, info: &UserInfo) -> Option<String> {
+        let counts = !self.verified_email || info.email_verified == Some(true);
+        let plain = |email: &&String| {
+            email.len() <= EMAIL
+                && email.contains('@')
+                && !email
+                    .chars()
+                    .any(|sign| sign.is_control() || sign.is_whitespace())
+        };
+        info.email
+            .as_ref()
+            .filter(|_| counts)
+            .filter(plain)
+            .cloned()
+    }
+
+    /// Asks for the roles that the claims leave open.
+    async fn settle(
+        &self,
+        token: &str,
+        sub: &str,
+        groups: &mut [Membership],
+    ) -> Result<(), IdentifyError> {
+        let open = self.needs.undecided(groups).into_iter();
+        let open =
+            open.filter_map(|index| groups.get(index).map(|group| (index, group.path.clone())));
+        let open: Vec<_> = open.collect();
+        let asked = stream::iter(open)
+            .map(|(index, path)| async move {
+                Ok::<_, IdentifyError>((index, self.role(token, sub, &path).await?))
+            })
+            .buffer_unordered(AT_ONCE);
+        let levels: Vec<_> = asked.try_collect().await?;
+        for (index, level) in levels {
+            if let (Some(group), Some(level)) = (groups.get_mut(index), level) {
+                group.level = group.level.max(level);
+            }
+        }
+        Ok(())
+    }
+
+    /// The effective role in the group at `path`; none if GitLab knows no membership.
+    ///
+    /// Source: GitLab's members API, `GET /groups/:id/members/all/:user_id`.
+    async fn role(
+        &self,
+        token: &str,
+        sub: &str,
+        path: &str,
+    ) -> Result<Option<AccessLevel>, IdentifyError> {
+        const ENDPOINT: &str = "/api/v4/groups/:id/members/all";
+        let group = utf8_percent_encode(path, SEGMENT);
+        let path = format!("api/v4/groups/{group}/members/all/{sub}");
+        let answer = self
+            .client
+            .get("members", &path, Some(token), USUAL)
+            .await?;
+        let member: Member = match answer.status.as_u16() {
+            200 => parse(&answer.body, ENDPOINT)?,
+            404 if answer.json => return Ok(None),
+            _ => return Err(refused(&answer, ENDPOINT)),
+        };
+        let active = member
+            .membership_state
+            .is_none_or(|state| state == "active");
+        Ok(AccessLevel::from_number(member.access_level).filter(|_| active))
+    }
+}
+
+/// All but what a group's path may hold beside its slashes.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+fn parse<T: serde::de::DeserializeOwned>(
+    body: &Bytes,
+    endpoint: &'static str,
+) -> Result<T, IdentifyError> {
+    // The cause would quote the answer, so it is dropped.
+    serde_json::from_slice(body).map_err(|_| IdentifyError::Answer(endpoint))
+}
+
+/// What an error answer means for the token; anything that says nothing of it, such as a bare 403, is no verdict.
+fn refused(answer: &Answer, endpoint: &'static str) -> IdentifyError {
+    match answer.status.as_u16() {
+        401 => IdentifyError::TokenDead,
+        403 if lacks_scope(answer) => IdentifyError::Scope(endpoint),
+        status => CallError::Status(status, None).into(),
+    }
+}
+
+/// The verdict on the account in a 403 of `/api/v4/user`, which GitLab gives before it looks at scopes.
+///
+/// Source: GitLab, `lib/api/api_guard.rb`.
+fn ended(answer: &Answer) -> Option<IdentifyError> {
+    let complaint = complaint(answer)?;
+    let message = complaint.message.as_ref()?.as_str()?;
+    let ended = message.starts_with("403 Forbidden") && !lacks_scope(answer);
+    ended.then(|| IdentifyError::Ended(cause(message)))
+}
+
+fn lacks_scope(answer: &Answer) -> bool {
+    const ERROR: &str = "insufficient_scope";
+    let error = complaint(answer).and_then(|complaint| complaint.error);
+    error.as_deref() == Some(ERROR) || answer.challenge.contains(ERROR)
+}
+
+fn complaint(answer: &Answer) -> Option<Complaint> {
+    answer
+        .json
+        .then(|| serde_json::from_slice(&answer.body).ok())
+        .flatten()
+}
+
+/// A guess at the cause, for words only: GitLab may change its texts.
+fn cause(message: &str) -> Ended {
+    let message = message.to_ascii_lowercase();
+    let says = |word: &str| message.contains(word);
+    if says("deactivated") {
+        Ended::Deactivated
+    } else if says("terms") || says("confirm") || says("password") {
+        Ended::Pending
+    } else if says("blocked") || says("banned") || says("approval") {
+        Ended::Blocked
+    } else {
+        Ended::Other
+    }
+}
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -1,0 +1,520 @@
+//! The one client that calls GitLab: never follows a redirect, never waits long, never reads much, and says why a call failed.
+//!
+//! Reads go through a pool. Calls that spend something (a code, a refresh token) each get a connection of their own: on a kept-alive one that
+//! GitLab is just closing the reply could be lost, and with it the session. At most [`CALLS`] run at once.
+
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE},
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{HttpConnector, proxy::Tunnel},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use tokio::{
+    net::TcpStream,
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
+use tower_service::Service;
+use url::Url;
+
+use super::{
+    Observe,
+    breaker::{Breaker, Verdict},
+    tls::{self, Proxy},
+};
+use crate::body::BoxError;
+
+/// Calls to one GitLab at a time.
+const CALLS: usize = 32;
+/// Until the socket stands, names resolved and proxy passed.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A whole call, from asking for its turn to the last byte.
+const WHOLE: Duration = Duration::from_secs(10);
+/// How long a connection is kept for another call; short, so that a new address of GitLab is found.
+const IDLE: Duration = Duration::from_secs(30);
+/// The most bytes read of a usual answer.
+pub(super) const USUAL: usize = 1 << 20;
+
+/// Why GitLab gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Not tried: it has been out of reach, or asked for a pause.
+    #[error("GitLab is known to be out of reach; next attempt in {} s", .0.as_secs() + 1)]
+    Down(Duration),
+    /// Too many calls are under way.
+    #[error("too many calls to GitLab are under way")]
+    Busy,
+    /// The host name is not known.
+    #[error("the host name {0} can't be resolved")]
+    Name(String, #[source] BoxError),
+    /// Nobody listens there.
+    #[error("{0} refuses connections")]
+    Refused(String, #[source] BoxError),
+    /// The certificate is not to be believed.
+    #[error("the certificate of {0} is not accepted: {1}")]
+    Certificate(String, Certificate, #[source] BoxError),
+    /// No connection, for another reason.
+    #[error("no connection to {0}")]
+    Connect(String, #[source] BoxError),
+    /// No answer in time.
+    #[error("no complete answer within {} s", WHOLE.as_secs())]
+    Timeout,
+    /// The connection broke before the answer was complete.
+    #[error("the connection broke before the answer was complete")]
+    Broken(#[source] BoxError),
+    /// The answer is longer than any right one.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+    /// GitLab asks to slow down (429).
+    #[error("GitLab asks for fewer requests")]
+    TooMany(Option<Duration>),
+    /// A redirect, which is never followed: the base URL leads elsewhere.
+    #[error("redirected with status {0}; does the base URL lead to GitLab itself?")]
+    Redirect(u16),
+    /// A status that is no verdict on anything.
+    #[error("GitLab answers with status {0}")]
+    Status(u16, Option<Duration>),
+    /// A page instead of data, as proxies and maintenance pages send.
+    #[error("not JSON, with status {0}")]
+    NotJson(u16),
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Certificate {
+    /// Signed by nobody we know.
+    #[error("unknown issuer; name the authority's PEM file with `ca`")]
+    UnknownIssuer,
+    /// A self-signed certificate that says it is an authority.
+    #[error(
+        "it is an authority's own certificate, which can't identify a server; make one with `basicConstraints=CA:FALSE`"
+    )]
+    CaAsServer,
+    /// For another host.
+    #[error("it is for another host name")]
+    OtherName,
+    /// Out of date.
+    #[error("it has expired")]
+    Expired,
+    /// Too early.
+    #[error("it is not valid yet; is this machine's clock right?")]
+    NotYetValid,
+    /// For a rarer reason.
+    #[error("it is not valid")]
+    Other,
+}
+
+impl CallError {
+    /// How long GitLab asked to wait, or how long it won't be called.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Down(wait) => Some(*wait),
+            Self::TooMany(wait) | Self::Status(_, wait) => *wait,
+            _ => None,
+        }
+    }
+
+    /// Whether GitLab may have acted on the call although no usable answer came back.
+    pub fn is_sent(&self) -> bool {
+        match self {
+            Self::Down(_)
+            | Self::Busy
+            | Self::Name(..)
+            | Self::Refused(..)
+            | Self::Certificate(..)
+            | Self::Connect(..)
+            | Self::TooMany(_) => false,
+            Self::Timeout
+            | Self::Broken(_)
+            | Self::TooLong(_)
+            | Self::Redirect(_)
+            | Self::Status(..)
+            | Self::NotJson(_) => true,
+        }
+    }
+
+    /// One word for metrics, or GitLab's status.
+    fn label(&self) -> String {
+        match self {
+            Self::Down(_) => "down".into(),
+            Self::Busy => "busy".into(),
+            Self::Name(..) | Self::Refused(..) | Self::Connect(..) => "connect".into(),
+            Self::Certificate(..) => "tls".into(),
+            Self::Timeout => "timeout".into(),
+            Self::Broken(_) | Self::TooLong(_) => "body".into(),
+            Self::TooMany(_) => "429".into(),
+            Self::Redirect(status) | Self::Status(status, _) | Self::NotJson(status) => {
+                status.to_string()
+            },
+        }
+    }
+}
+
+/// GitLab's answer: JSON if it says so, 200 or 4xx.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) json: bool,
+    /// `WWW-Authenticate`, where OAuth's errors stand when the body is empty.
+    pub(super) challenge: String,
+    pub(super) body: Bytes,
+}
+
+type Channel = legacy::Client<HttpsConnector<Dial>, Full<Bytes>>;
+
+/// The client of one GitLab.
+pub(super) struct Client {
+    gitlab: String,
+    base: Url,
+    pooled: Channel,
+    fresh: Channel,
+    turns: Semaphore,
+    breaker: Breaker,
+    observe: Arc<dyn Observe>,
+}
+
+impl Client {
+    pub(super) fn new(
+        gitlab: &str,
+        base: Url,
+        tls: rustls::ClientConfig,
+        proxy: Option<Proxy>,
+        observe: Arc<dyn Observe>,
+    ) -> Self {
+        let dial = Dial::new(proxy);
+        Self {
+            gitlab: gitlab.into(),
+            pooled: channel(tls.clone(), dial.clone(), CALLS),
+            fresh: channel(tls, dial, 0),
+            base,
+            turns: Semaphore::new(CALLS),
+            breaker: Breaker::default(),
+            observe,
+        }
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// How long until GitLab may be called again.
+    pub(super) fn wait(&self) -> Duration {
+        self.breaker.wait()
+    }
+
+    /// Waits until GitLab is known to be out of reach.
+    pub(super) async fn went_down(&self) {
+        self.breaker.opened().await;
+    }
+
+    /// The URL at which `path` (no leading slash) is called.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.base.as_str().trim_end_matches('/'))
+    }
+
+    /// Reads `path` as the bearer of `token`, or as nobody.
+    pub(super) async fn get(
+        &self,
+        endpoint: &'static str,
+        path: &str,
+        token: Option<&str>,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = self.uri(path)?;
+        if let Some(token) = token {
+            request
+                .headers_mut()
+                .insert(http::header::AUTHORIZATION, bearer(token)?);
+        }
+        self.call(endpoint, request, limit).await
+    }
+
+    /// One call; anything that is no verdict (no connection, 429, 3xx, 5xx, a 2xx page) is an error.
+    pub(super) async fn call(
+        &self,
+        endpoint: &'static str,
+        mut request: Request<Bytes>,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        self.breaker.admit().map_err(CallError::Down)?;
+        let start = Instant::now();
+        let (result, verdict) = match self.turn(request, limit, start + WHOLE).await {
+            Ok((answer, verdict)) => (Ok(answer), verdict),
+            Err((error, verdict)) => (Err(error), verdict),
+        };
+        self.breaker.note(verdict);
+        let label = match &result {
+            Ok(answer) => answer.status.as_str().to_owned(),
+            Err(error) => error.label(),
+        };
+        self.observe
+            .request(&self.gitlab, endpoint, &label, start.elapsed());
+        result
+    }
+
+    async fn turn(
+        &self,
+        request: Request<Bytes>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<(Answer, Verdict), (CallError, Verdict)> {
+        let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else {
+            return Err((CallError::Busy, Verdict::Unclear));
+        };
+        match timeout_at(deadline, self.exchange(request, limit)).await {
+            Ok(result) => result,
+            Err(_) => Err((CallError::Timeout, Verdict::Down)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Bytes>,
+        limit: usize,
+    ) -> Result<(Answer, Verdict), (CallError, Verdict)> {
+        let by_user = request.uri().path().contains("/api/v4/");
+        let failed = |error| (error, Verdict::Down);
+        let response = self
+            .send(request)
+            .await
+            .map_err(|error| failed(self.connect_error(error)))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, limit)
+            .collect()
+            .await
+            .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                Some(_) => (CallError::TooLong(limit), Verdict::Unclear),
+                None => failed(CallError::Broken(error)),
+            })?;
+        judge(head.status, &head.headers, body.to_bytes(), by_user)
+    }
+
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<http::Response<hyper::body::Incoming>, legacy::Error> {
+        let request = request.map(Full::new);
+        if request.method() != Method::GET {
+            return self.fresh.request(request).await;
+        }
+        let again = request.clone();
+        match self.pooled.request(request).await {
+            // A kept-alive connection that GitLab closed meanwhile: reading again harms nobody.
+            Err(error) if !error.is_connect() => self.fresh.request(again).await,
+            result => result,
+        }
+    }
+
+    fn connect_error(&self, error: legacy::Error) -> CallError {
+        let host = self.base.host_str().unwrap_or_default().to_owned();
+        let connecting = error.is_connect();
+        let (kind, rustls) = tls::inside(&error);
+        let certificate = rustls.and_then(tls::certificate_hint);
+        let unresolved = connecting && chain(&error).any(|level| level.to_string() == "dns error");
+        let error = Box::new(error);
+        match (connecting, certificate, kind) {
+            (_, Some(certificate), _) => CallError::Certificate(host, certificate, error),
+            (false, ..) => CallError::Broken(error),
+            _ if unresolved => CallError::Name(host, error),
+            (true, _, Some(std::io::ErrorKind::ConnectionRefused)) => {
+                CallError::Refused(host, error)
+            },
+            (true, ..) => CallError::Connect(host, error),
+        }
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, CallError> {
+        let url = self.url(path);
+        Uri::try_from(url).map_err(|error| CallError::Connect(self.base.to_string(), error.into()))
+    }
+}
+
+const AGENT: &str = concat!("labgate/", env!("CARGO_PKG_VERSION"));
+
+fn bearer(token: &str) -> Result<HeaderValue, CallError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| CallError::Status(401, None))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// `error` and its causes, outermost first.
+pub(super) fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+type Judged = Result<(Answer, Verdict), (CallError, Verdict)>;
+
+/// Sorts answers into those that say something of their question, and the rest.
+fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) -> Judged {
+    let json = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
+    let code = status.as_u16();
+    let wait = pause(headers);
+    match code {
+        429 => Err((CallError::TooMany(wait), too_many(headers, wait, by_user))),
+        300..=399 => Err((CallError::Redirect(code), Verdict::Unclear)),
+        502..=504 => Err((CallError::Status(code, wait), Verdict::Down)),
+        // A single account can make GitLab answer 500: no word on GitLab as a whole.
+        500.. => Err((CallError::Status(code, wait), Verdict::Unclear)),
+        200..=299 if !json => Err((CallError::NotJson(code), Verdict::Unclear)),
+        _ => {
+            let challenge = headers
+                .get(WWW_AUTHENTICATE)
+                .and_then(|value| value.to_str().ok());
+            let challenge = challenge.unwrap_or_default().to_owned();
+            Ok((
+                Answer {
+                    status,
+                    json,
+                    challenge,
+                    body,
+                },
+                Verdict::Up,
+            ))
+        },
+    }
+}
+
+/// A limit that one user has used up must not shut GitLab for everybody else.
+fn too_many(headers: &HeaderMap, wait: Option<Duration>, by_user: bool) -> Verdict {
+    let name = headers
+        .get("ratelimit-name")
+        .and_then(|name| name.to_str().ok());
+    let for_all = match name {
+        Some(name) => name.contains("unauthenticated") || !name.contains("authenticated"),
+        None => !by_user,
+    };
+    match (for_all, wait) {
+        (true, Some(wait)) => Verdict::Later(wait),
+        _ => Verdict::Unclear,
+    }
+}
+
+/// `Retry-After` (seconds or a date) or `RateLimit-Reset` (Unix time), counted from the answer's own `Date`.
+fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let date = |text: &str| {
+        jiff::fmt::rfc2822::parse(text)
+            .ok()
+            .map(|date| date.timestamp())
+    };
+    let sent = text(DATE.as_str()).and_then(date);
+    let after_sent = |then: jiff::Timestamp| {
+        let seconds = then.as_second().checked_sub(sent?.as_second())?;
+        u64::try_from(seconds).ok().map(Duration::from_secs)
+    };
+    let asked = text(RETRY_AFTER.as_str());
+    let seconds = asked
+        .and_then(|text| text.parse().ok())
+        .map(Duration::from_secs);
+    let dated = || asked.and_then(date).and_then(after_sent);
+    let reset = || {
+        let unix = text("ratelimit-reset")?.parse().ok()?;
+        after_sent(jiff::Timestamp::from_second(unix).ok()?)
+    };
+    seconds.or_else(dated).or_else(reset)
+}
+
+fn channel(tls: rustls::ClientConfig, dial: Dial, kept: usize) -> Channel {
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(dial);
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(kept)
+        .build(https)
+}
+
+/// Opens sockets to GitLab, directly or through a forward proxy.
+#[derive(Clone)]
+enum Dial {
+    Direct(HttpConnector),
+    Proxied(Tunnel<HttpConnector>),
+}
+
+impl Dial {
+    fn new(proxy: Option<Proxy>) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        match proxy {
+            None => Self::Direct(tcp),
+            Some(Proxy {
+                address,
+                login: None,
+            }) => Self::Proxied(Tunnel::new(address, tcp)),
+            Some(Proxy {
+                address,
+                login: Some(login),
+            }) => Self::Proxied(Tunnel::new(address, tcp).with_auth(login)),
+        }
+    }
+}
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let mut dial = self.clone();
+        let socket = async move {
+            match &mut dial {
+                Self::Direct(tcp) => tcp.call(to).await.map_err(BoxError::from),
+                Self::Proxied(tunnel) => tunnel.call(to).await.map_err(BoxError::from),
+            }
+        };
+        Box::pin(async move {
+            let late = |_| BoxError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+            timeout(CONNECT, socket).await.map_err(late)?
+        })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Client({})", self.base)
+    }
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,466 @@
+//! The OAuth side: where a browser is sent, and the calls that trade in codes and tokens.
+//!
+//! A confidential application authenticates with HTTP Basic, a public one only names itself. Status and content type are judged before the
+//! `oauth2` crate reads a body, since it would take GitLab's maintenance page for a malformed answer; and its parse errors, which carry that
+//! body, are dropped.
+//!
+//! GitLab now and then answers `invalid_grant` for a code or refresh token that its database replica has not seen yet (gitlab#599181): both
+//! are tried a second time after a second, which spends nothing. A call whose reply was lost is never repeated.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, header};
+use oauth2::{
+    AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
+    ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
+    basic::{
+        BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse,
+        BasicTokenIntrospectionResponse, BasicTokenType,
+    },
+};
+use serde::{Deserialize, Serialize};
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
+
+use super::{
+    Provider,
+    http::{CallError, USUAL},
+};
+use crate::config;
+
+/// Between the two attempts with a grant that GitLab says it doesn't know.
+const LAG: Duration = Duration::from_secs(1);
+/// Assumed when GitLab doesn't say how long an access token lives; early enough for any setting but the shortest.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// No access token is believed to live longer.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest token that is accepted, in bytes: GitLab's have 64, future ones are signed.
+const TOKEN: usize = 8 << 10;
+/// The longest ID token: GitLab puts direct groups in, of which there may be thousands.
+const ID_TOKEN: usize = 512 << 10;
+/// Parameters of the authorization request that nobody but labgate sets.
+const OURS: [&str; 13] = [
+    "client_id",
+    "redirect_uri",
+    "response_type",
+    "response_mode",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+    "claims",
+    "gl_auth_type",
+];
+
+/// What one attempt to sign in asks of GitLab.
+#[derive(Clone, Copy)]
+pub struct AuthorizeRequest<'a> {
+    /// Where the browser comes back to, exactly as registered.
+    pub redirect_uri: &'a str,
+    /// Binds the answer to this browser.
+    pub state: &'a str,
+    /// Binds the ID token to this attempt.
+    pub nonce: &'a str,
+    /// SHA-256 of the verifier in base64url, 43 characters.
+    pub challenge: &'a str,
+    /// Parameters that came with the sign-in; only those in `forward_params` are passed on.
+    pub extra: &'a [(String, String)],
+    /// Whether GitLab shall ask for the password again; it signs the person out of GitLab first.
+    pub prompt_login: bool,
+}
+
+impl fmt::Debug for AuthorizeRequest<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "AuthorizeRequest(to {})", self.redirect_uri)
+    }
+}
+
+/// Tokens as GitLab gave them; never printed.
+#[derive(Clone)]
+pub struct TokenSet {
+    /// The access token, opaque.
+    pub access: Zeroizing<String>,
+    /// The refresh token; GitLab always gives one.
+    pub refresh: Option<Zeroizing<String>>,
+    /// How long the access token lives from now on.
+    pub expires_in: Duration,
+    /// Scopes granted; empty if GitLab doesn't say.
+    pub scope: Vec<String>,
+    /// The ID token, not verified yet.
+    pub id_token: Option<String>,
+}
+
+impl fmt::Debug for TokenSet {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TokenSet({:?} for {:?})", self.scope, self.expires_in)
+    }
+}
+
+/// Why a code was not traded for tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The code is used, expired or not ours, or the verifier or redirect URI is another.
+    #[error("GitLab doesn't accept the code")]
+    InvalidGrant,
+    /// The application is unknown, or the secret wrong.
+    #[error("GitLab doesn't accept the application's id and secret")]
+    InvalidClient,
+    /// No answer that says anything.
+    #[error("GitLab can't be asked")]
+    Unavailable {
+        /// When to try again, if GitLab says so.
+        retry_after: Option<Duration>,
+        /// What happened.
+        source: CallError,
+    },
+    /// An answer that GitLab does not send, or another error than the above.
+    #[error("unexpected answer from the token endpoint: {0}")]
+    Answer(String),
+}
+
+/// Why a session's tokens were not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The refresh token is used, revoked or not ours.
+    #[error("GitLab doesn't accept the refresh token")]
+    InvalidGrant,
+    /// The application is unknown, or the secret wrong.
+    #[error("GitLab doesn't accept the application's id and secret")]
+    InvalidClient,
+    /// No answer that says anything.
+    #[error("GitLab can't be asked")]
+    Unavailable {
+        /// When to try again, if GitLab says so.
+        retry_after: Option<Duration>,
+        /// Whether GitLab may have spent the refresh token all the same.
+        sent: bool,
+        /// What happened.
+        source: CallError,
+    },
+    /// An answer that GitLab does not send, or another error than the above.
+    #[error("unexpected answer from the token endpoint: {0}")]
+    Answer(String),
+}
+
+/// Why a token was not revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// GitLab doesn't accept the application, or the token is another application's.
+    #[error("GitLab doesn't let this application revoke the token")]
+    InvalidClient,
+    /// No answer that says anything.
+    #[error("GitLab can't be asked")]
+    Unavailable(#[source] CallError),
+}
+
+/// What `oauth2` doesn't know of the answer.
+#[derive(Deserialize, Serialize)]
+struct IdToken {
+    id_token: Option<String>,
+}
+
+impl ExtraTokenFields for IdToken {}
+
+impl fmt::Debug for IdToken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("IdToken")
+    }
+}
+
+type Response = StandardTokenResponse<IdToken, BasicTokenType>;
+type Api = Client<
+    BasicErrorResponse,
+    Response,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+>;
+
+/// One application, as GitLab knows it.
+pub(super) struct OAuth {
+    authorize: Url,
+    client_id: String,
+    secret: Option<Zeroizing<String>>,
+    scope: String,
+    fixed: Vec<(String, String)>,
+    forwarded: Vec<String>,
+}
+
+impl OAuth {
+    pub(super) fn new(
+        config: &config::GitLab,
+        secret: Option<Zeroizing<String>>,
+        scope: String,
+    ) -> Self {
+        let mut authorize = config.base_url.clone();
+        let path = authorize.path().trim_end_matches('/').to_owned();
+        authorize.set_path(&format!("{path}/oauth/authorize"));
+        let fixed = config.authorize_params.iter();
+        let fixed = fixed.filter(|(key, _)| !OURS.contains(&key.as_str()));
+        Self {
+            authorize,
+            client_id: config.client_id.clone(),
+            secret,
+            scope,
+            fixed: fixed
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            forwarded: config.forward_params.clone(),
+        }
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    fn url(&self, request: &AuthorizeRequest<'_>) -> Url {
+        let is_fixed = |key: &str| self.fixed.iter().any(|(fixed, _)| fixed == key);
+        let mut url = self.authorize.clone();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("client_id", &self.client_id)
+            .append_pair("redirect_uri", request.redirect_uri)
+            .append_pair("response_type", "code")
+            .append_pair("scope", &self.scope)
+            .append_pair("state", request.state)
+            .append_pair("nonce", request.nonce)
+            .append_pair("code_challenge", request.challenge)
+            .append_pair("code_challenge_method", "S256");
+        for (key, value) in &self.fixed {
+            if !(request.prompt_login && key == "prompt") {
+                query.append_pair(key, value);
+            }
+        }
+        for (key, value) in request.extra {
+            let ours = OURS.contains(&key.as_str())
+                || is_fixed(key)
+                || (request.prompt_login && key == "prompt");
+            if self.forwarded.contains(key) && !ours {
+                query.append_pair(key, value);
+            }
+        }
+        if request.prompt_login {
+            query.append_pair("prompt", "login");
+        }
+        drop(query);
+        url
+    }
+}
+
+/// What went wrong at the token endpoint, whatever was traded.
+enum Failure {
+    Grant,
+    Client,
+    Call(CallError),
+    Answer(String),
+}
+
+impl Provider {
+    /// Where to send a browser that wants to sign in: always below the base URL that browsers know.
+    pub fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Url {
+        self.oauth.url(request)
+    }
+
+    /// Trades a code for tokens.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn exchange(
+        &self,
+        code: &str,
+        verifier: &str,
+        redirect_uri: &str,
+    ) -> Result<TokenSet, ExchangeError> {
+        let result = match self.trade_code(code, verifier, redirect_uri).await {
+            Err(Failure::Grant) => {
+                tokio::time::sleep(LAG).await;
+                self.trade_code(code, verifier, redirect_uri).await
+            },
+            result => result,
+        };
+        result.map_err(|failure| match failure {
+            Failure::Grant => ExchangeError::InvalidGrant,
+            Failure::Client => ExchangeError::InvalidClient,
+            Failure::Answer(what) => ExchangeError::Answer(what),
+            Failure::Call(source) => ExchangeError::Unavailable {
+                retry_after: source.retry_after(),
+                source,
+            },
+        })
+    }
+
+    /// Trades a refresh token for new tokens; the old pair is dead once GitLab has the call. One call at a time per session, please.
+    ///
+    /// # Errors
+    /// See [`RefreshError`].
+    pub async fn refresh(&self, refresh_token: &str) -> Result<TokenSet, RefreshError> {
+        let result = match self.trade_refresh(refresh_token).await {
+            Err(Failure::Grant) => {
+                tokio::time::sleep(LAG).await;
+                self.trade_refresh(refresh_token).await
+            },
+            result => result,
+        };
+        result.map_err(|failure| match failure {
+            Failure::Grant => RefreshError::InvalidGrant,
+            Failure::Client => RefreshError::InvalidClient,
+            Failure::Answer(what) => RefreshError::Answer(what),
+            Failure::Call(source) => RefreshError::Unavailable {
+                retry_after: source.retry_after(),
+                sent: source.is_sent(),
+                source,
+            },
+        })
+    }
+
+    /// Revokes `token`, access or refresh: either way both die.
+    ///
+    /// # Errors
+    /// See [`RevokeError`]; an unknown token is none.
+    pub async fn revoke(&self, token: &str) -> Result<(), RevokeError> {
+        // Not through `oauth2`, which insists on https: an internal URL may be plain.
+        let request = self.revocation(token).map_err(RevokeError::Unavailable)?;
+        let answer = self.client.call("revoke", request, USUAL).await;
+        match answer.map_err(RevokeError::Unavailable)?.status.as_u16() {
+            200 => Ok(()),
+            401 | 403 => Err(RevokeError::InvalidClient),
+            status => Err(RevokeError::Unavailable(CallError::Status(status, None))),
+        }
+    }
+
+    async fn trade_code(&self, code: &str, verifier: &str, to: &str) -> Result<TokenSet, Failure> {
+        let to = RedirectUrl::new(to.into())
+            .map_err(|_| Failure::Answer("the redirect URI is no URL".into()))?;
+        let api = self.api()?;
+        let request = api
+            .exchange_code(AuthorizationCode::new(code.into()))
+            .set_pkce_verifier(PkceCodeVerifier::new(verifier.into()))
+            .set_redirect_uri(Cow::Borrowed(&to));
+        let send = |request| self.token_call(request);
+        request
+            .request_async(&send)
+            .await
+            .map_err(failure)
+            .and_then(|answer| tokens(&answer))
+    }
+
+    async fn trade_refresh(&self, token: &str) -> Result<TokenSet, Failure> {
+        let api = self.api()?;
+        let token = RefreshToken::new(token.into());
+        let send = |request| self.token_call(request);
+        let answer = api
+            .exchange_refresh_token(&token)
+            .request_async(&send)
+            .await;
+        answer.map_err(failure).and_then(|answer| tokens(&answer))
+    }
+
+    fn api(&self) -> Result<Api, Failure> {
+        let url = TokenUrl::new(self.client.url("oauth/token"))
+            .map_err(|_| Failure::Answer("the base URL is no URL".into()))?;
+        let api = Client::new(ClientId::new(self.oauth.client_id.clone())).set_token_uri(url);
+        Ok(match &self.oauth.secret {
+            Some(secret) => api
+                .set_client_secret(ClientSecret::new(secret.to_string()))
+                .set_auth_type(AuthType::BasicAuth),
+            None => api.set_auth_type(AuthType::RequestBody),
+        })
+    }
+
+    async fn token_call(&self, request: HttpRequest) -> Result<HttpResponse, CallError> {
+        let answer = self
+            .client
+            .call("token", request.map(Bytes::from), USUAL)
+            .await?;
+        match answer.json {
+            true => {
+                let mut response = HttpResponse::new(answer.body.to_vec());
+                *response.status_mut() = answer.status;
+                Ok(response)
+            },
+            false => Err(CallError::NotJson(answer.status.as_u16())),
+        }
+    }
+
+    fn revocation(&self, token: &str) -> Result<Request<Bytes>, CallError> {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token);
+        form.append_pair("client_id", self.oauth.client_id());
+        if let Some(secret) = &self.oauth.secret {
+            form.append_pair("client_secret", secret);
+        }
+        Request::post(self.client.url("oauth/revoke"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Bytes::from(form.finish()))
+            .map_err(|error| CallError::Connect(self.base.to_string(), error.into()))
+    }
+}
+
+fn failure(error: RequestTokenError<CallError, BasicErrorResponse>) -> Failure {
+    match error {
+        RequestTokenError::Request(error) => Failure::Call(error),
+        RequestTokenError::ServerResponse(answer) => match answer.error() {
+            BasicErrorResponseType::InvalidGrant => Failure::Grant,
+            BasicErrorResponseType::InvalidClient | BasicErrorResponseType::UnauthorizedClient => {
+                Failure::Client
+            },
+            BasicErrorResponseType::InvalidRequest => Failure::Answer("invalid_request".into()),
+            BasicErrorResponseType::InvalidScope => Failure::Answer("invalid_scope".into()),
+            BasicErrorResponseType::UnsupportedGrantType => {
+                Failure::Answer("unsupported_grant_type".into())
+            },
+            // A stranger's word, so none of it is repeated.
+            BasicErrorResponseType::Extension(_) => Failure::Answer("an unknown error".into()),
+        },
+        // Both may quote the body, tokens included.
+        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
+            Failure::Answer("not the JSON of a token answer".into())
+        },
+    }
+}
+
+/// Checks an answer before anybody uses it: an error stored as a token would cost the session.
+fn tokens(answer: &Response) -> Result<TokenSet, Failure> {
+    let wrong = |what: &str| Err(Failure::Answer(what.into()));
+    let usable = |token: &str| {
+        (1..=TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let access = answer.access_token().secret();
+    let refresh = answer.refresh_token().map(RefreshToken::secret);
+    let id_token = answer.extra_fields().id_token.as_ref();
+    if *answer.token_type() != BasicTokenType::Bearer {
+        return wrong("not a bearer token");
+    }
+    if !usable(access) || refresh.is_some_and(|token| !usable(token)) {
+        return wrong("not a usable token");
+    }
+    if id_token.is_some_and(|token| token.len() > ID_TOKEN) {
+        return wrong("an ID token too long");
+    }
+    Ok(TokenSet {
+        access: Zeroizing::new(access.clone()),
+        refresh: refresh.map(|token| Zeroizing::new(token.clone())),
+        expires_in: answer.expires_in().unwrap_or(LIFETIME).min(LONGEST),
+        scope: answer
+            .scopes()
+            .into_iter()
+            .flatten()
+            .map(|scope| scope.to_string())
+            .collect(),
+        id_token: id_token.cloned(),
+    })
+}
+
+#[cfg(test)]
+#[path = "oauth_tests.rs"]
+mod tests;

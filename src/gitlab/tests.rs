@@ -1,0 +1,1 @@
+//! Tests of the whole room against a GitLab that answers by script.

@@ -1,0 +1,140 @@
+//! Whom labgate believes to be GitLab: the roots of the system and the configured authorities; and the forward proxy on the way there.
+
+use std::{io::ErrorKind, path::Path, sync::Arc};
+
+use http::HeaderValue;
+use hyper_util::client::proxy::matcher::Matcher;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use url::Url;
+
+use super::ProviderError;
+
+/// Certificate authorities that every GitLab may be vouched for by.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// The system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` are heeded); Mozilla's, compiled in, where the system has none.
+    pub fn system() -> Self {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if store.is_empty() {
+            // An image made from scratch has no store of its own.
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Self(Arc::new(store))
+    }
+
+    /// No authority at all: only those that a table's `ca` names.
+    pub fn none() -> Self {
+        Self(Arc::new(RootCertStore::empty()))
+    }
+
+    fn with(&self, ca: &Path) -> Result<Arc<RootCertStore>, ProviderError> {
+        let pem = std::fs::read(ca).map_err(ProviderError::CaFile)?;
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let found = found.map_err(|_| ProviderError::CaContent)?;
+        let mut store = RootCertStore::clone(&self.0);
+        let (added, ignored) = store.add_parsable_certificates(found);
+        match (added, ignored) {
+            (0, _) | (_, 1..) => Err(ProviderError::CaContent),
+            _ => Ok(Arc::new(store)),
+        }
+    }
+}
+
+/// The TLS side of a client that believes `roots` and the authorities in the file `ca`.
+pub(super) fn client(roots: &Roots, ca: Option<&Path>) -> Result<ClientConfig, ProviderError> {
+    let roots = match ca {
+        Some(ca) => roots.with(ca)?,
+        None => Arc::clone(&roots.0),
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(ProviderError::Tls)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A forward proxy that is asked to `CONNECT`.
+#[derive(Clone, Debug)]
+pub(super) struct Proxy {
+    /// Its address, always `http`.
+    pub(super) address: http::Uri,
+    /// What to say in `Proxy-Authorization`.
+    pub(super) login: Option<HeaderValue>,
+}
+
+/// The forward proxy on the way to `base`, if the environment names one; plain-http GitLabs are always called directly.
+pub(super) fn proxy(
+    base: &Url,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Proxy>, ProviderError> {
+    if base.scheme() != "https" {
+        return Ok(None);
+    }
+    let any = |names: [&str; 2]| names.into_iter().find_map(env).unwrap_or_default();
+    let matcher = Matcher::builder()
+        .all(any(["all_proxy", "ALL_PROXY"]))
+        .https(any(["https_proxy", "HTTPS_PROXY"]))
+        .no(any(["no_proxy", "NO_PROXY"]))
+        .build();
+    let uri: http::Uri = base.as_str().parse().map_err(|_| ProviderError::Proxy)?;
+    let Some(found) = matcher.intercept(&uri) else {
+        return Ok(None);
+    };
+    match found.uri().scheme_str() {
+        Some("http") => Ok(Some(Proxy {
+            address: found.uri().clone(),
+            login: found.basic_auth().cloned(),
+        })),
+        _ => Err(ProviderError::Proxy),
+    }
+}
+
+/// What is wrong with a server's certificate, as far as an operator can mend it.
+pub(super) fn certificate_hint(error: &rustls::Error) -> Option<super::Certificate> {
+    use rustls::{CertificateError, Error};
+
+    use super::Certificate;
+    match error {
+        Error::InvalidCertificate(reason) => Some(match reason {
+            CertificateError::UnknownIssuer => Certificate::UnknownIssuer,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Certificate::OtherName
+            },
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Certificate::Expired
+            },
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Certificate::NotYetValid
+            },
+            other => match other.to_string().contains("CaUsedAsEndEntity") {
+                true => Certificate::CaAsServer,
+                false => Certificate::Other,
+            },
+        }),
+        _ => None,
+    }
+}
+
+/// The io error or rustls error inside `error`, wherever it is wrapped.
+pub(super) fn inside<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> (Option<ErrorKind>, Option<&'a rustls::Error>) {
+    let (mut kind, mut tls) = (None, None);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            kind = kind.or(Some(io.kind()));
+            // `source` of an io error skips the error that it wraps.
+            let wrapped = io
+                .get_ref()
+                .map(|inner| inner as &(dyn std::error::Error + 'static));
+            tls = tls.or(wrapped.and_then(|inner| inner.downcast_ref()));
+        }
+        tls = tls.or(error.downcast_ref());
+        next = error.source();
+    }
+    (kind, tls)
+}
