@@ -1,0 +1,342 @@
+//! One connection: which HTTP it speaks, its limits, its deadlines, and its end.
+//!
+//! hyper's `header_read_timeout` also runs while a connection is idle and costs a timer a request; here one lazy timer a connection tells
+//! a slow head from an idle connection from a peer that stalls in a body. Requests that wait for us have no deadline of the connection's.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use http::{HeaderValue, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    Handler, Settings,
+    live::{Busy, Link, Live, Open, Upgrade, Wait},
+    wire::Wire,
+};
+use crate::body::{Body, BoxError, Response};
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Both builders with the limits of `Settings`, made once a core.
+pub(super) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    settings: Settings,
+}
+
+impl Protocols {
+    pub(super) fn new(settings: Settings) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .half_close(false)
+            .writev(false)
+            .header_read_timeout(None)
+            .max_headers(settings.headers)
+            .max_header_size(settings.header_bytes)
+            .max_buf_size(settings.header_bytes.max(MIN_BUFFER));
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.http2_streams)
+            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
+            .max_send_buf_size(MIN_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(settings.idle)
+            .keep_alive_timeout(PING_TIMEOUT);
+        Self {
+            http1,
+            http2,
+            settings,
+        }
+    }
+
+    /// Serves one socket until it is closed or has become a tunnel.
+    pub(super) async fn serve<H: Handler>(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        open: Open,
+        handler: Arc<H>,
+    ) {
+        let (core, live) = (open.core, Arc::clone(&open.live));
+        let deadline = Instant::now() + self.settings.header;
+        let mut ahead = Vec::new();
+        {
+            let mut drained = pin!(live.drain.notified());
+            drained.as_mut().enable();
+            if live.draining() {
+                return;
+            }
+            let first = tokio::time::timeout_at(deadline, preface(&mut stream, &mut ahead));
+            let begun = tokio::select! {
+                begun = first => matches!(begun, Ok(Ok(()))),
+                // No whole request has come: nothing is lost.
+                () = drained => false,
+            };
+            if !begun {
+                return;
+            }
+        }
+        let link = Arc::new(Link::default());
+        let service = {
+            let (link, max_headers) = (Arc::clone(&link), self.settings.headers);
+            service_fn(move |request| {
+                let busy = Busy::new(&link);
+                let (handler, link) = (Arc::clone(&handler), Arc::clone(&link));
+                async move { answer(&*handler, request, peer, core, max_headers, busy, &link).await }
+            })
+        };
+        let timing = Timing::new(&self.settings, deadline, Arc::clone(&link), live);
+        if ahead == PREFACE {
+            let io = TokioIo::new(Wire::http2(stream, link, ahead, open));
+            let connection = self.http2.serve_connection(io, service);
+            timing.run(pin!(connection)).await;
+        } else {
+            let io = TokioIo::new(Wire::http1(stream, link, ahead, open));
+            let connection = self.http1.serve_connection(io, service).with_upgrades();
+            timing.run(pin!(connection)).await;
+        }
+    }
+}
+
+/// hyper's smallest useful buffers; also what an unfinished head may take.
+const MIN_BUFFER: usize = 64 * 1024;
+/// Streams that a peer may have reset before we took notice (CVE-2023-44487, CVE-2025-8671).
+const MAX_RESETS: usize = 32;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Reads until it is certain whether HTTP/2 is spoken; what was read is in `ahead`.
+async fn preface(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> std::io::Result<()> {
+    while ahead.len() < PREFACE.len() && PREFACE.starts_with(ahead) {
+        let mut missing = (&mut *stream).take((PREFACE.len() - ahead.len()) as u64);
+        if missing.read_buf(ahead).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+async fn answer<H: Handler>(
+    handler: &H,
+    request: http::Request<Incoming>,
+    peer: SocketAddr,
+    core: usize,
+    max_headers: usize,
+    busy: Busy,
+    link: &Link,
+) -> Result<http::Response<Tracked>, Infallible> {
+    let held = link.upgrade() == Upgrade::Held;
+    let request = request.map(Body::from);
+    let mut response = if request.headers().len() > max_headers {
+        // HTTP/2 has a limit of bytes only.
+        empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    } else {
+        // A panic is this request's alone.
+        AssertUnwindSafe(handler.handle(request, peer, core))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| empty(StatusCode::INTERNAL_SERVER_ERROR))
+    };
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && !held {
+        response = empty(StatusCode::BAD_GATEWAY);
+    }
+    if held {
+        std::future::poll_fn(|context| {
+            link.answer_upgrade(switching, context.waker());
+            Poll::Ready(())
+        })
+        .await;
+    }
+    Ok(response.map(|body| Tracked { body, _busy: busy }))
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A response body that keeps its request counted while it is written.
+struct Tracked {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Tracked {
+    type Data = bytes::Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What both of hyper's connections can do.
+trait Graceful: Future {
+    /// Ends after the requests in flight.
+    fn shut_down(self: Pin<&mut Self>);
+    /// Whether to say so before closing when idle.
+    const FAREWELL: bool;
+}
+
+impl<S> Graceful for http1::UpgradeableConnection<TokioIo<Wire>, S>
+where
+    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+{
+    fn shut_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+    const FAREWELL: bool = false;
+}
+
+impl<S> Graceful for http2::Connection<TokioIo<Wire>, S, TokioExecutor>
+where
+    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    fn shut_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+    const FAREWELL: bool = true;
+}
+
+/// The deadlines of one connection, on one timer that is set again only when it fires too early.
+struct Timing {
+    link: Arc<Link>,
+    live: Arc<Live>,
+    header: Duration,
+    idle: Duration,
+    seen: (Wait, u32),
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+    ending: bool,
+}
+
+impl Timing {
+    fn new(settings: &Settings, first: Instant, link: Arc<Link>, live: Arc<Live>) -> Self {
+        Self {
+            link,
+            live,
+            header: settings.header,
+            idle: settings.idle,
+            seen: (Wait::Head, 0),
+            deadline: Some(first),
+            timer: None,
+            armed: false,
+            ending: false,
+        }
+    }
+
+    async fn run<C: Graceful>(mut self, mut connection: Pin<&mut C>) {
+        let live = Arc::clone(&self.live);
+        let mut drain = pin!(live.drain.notified());
+        drain.as_mut().enable();
+        // Registers this task's waker once; afterwards the flag tells.
+        let mut registered = false;
+        std::future::poll_fn(move |context| {
+            if !registered {
+                registered = true;
+                let _registered = drain.as_mut().poll(context);
+            }
+            if self.live.draining() && !self.ending {
+                self.ending = true;
+                connection.as_mut().shut_down();
+            }
+            if connection.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            match self.expired(context) {
+                false => Poll::Pending,
+                true if C::FAREWELL && !self.ending => {
+                    self.ending = true;
+                    self.deadline = Some(Instant::now() + self.header);
+                    connection.as_mut().shut_down();
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                },
+                true => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    /// Whether the peer was waited for long enough.
+    fn expired(&mut self, context: &mut Context<'_>) -> bool {
+        let now = self.link.wait();
+        if now != self.seen {
+            self.set_deadline(now);
+        }
+        let Some(deadline) = self.deadline else {
+            return false;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if !self.armed || deadline < timer.deadline() {
+            self.armed = true;
+            timer.as_mut().reset(deadline);
+        } else if !timer.is_elapsed() {
+            return false;
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            if timer.deadline() >= deadline || Instant::now() >= deadline {
+                return true;
+            }
+            timer.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    fn set_deadline(&mut self, now: (Wait, u32)) {
+        let before = std::mem::replace(&mut self.seen, now);
+        match (before.0, now.0) {
+            // Bytes of a head that trickle in win no time.
+            (Wait::Head, Wait::Head) => {},
+            (_, Wait::Head) => self.deadline = Some(Instant::now() + self.header),
+            (_, Wait::Request | Wait::Peer) => self.deadline = Some(Instant::now() + self.idle),
+            (_, Wait::Us) => self.deadline = None,
+        }
+    }
+}
