@@ -107,7 +107,7 @@ fn header(source: &Source) -> Vec<Violation> {
     let words = first
         .strip_prefix("//!")
         .map_or(0, |doc| doc.split_whitespace().count());
-    if words < 3 && source.path != "src/main.rs" {
+    if words < 3 {
         return vec![violation(
             source,
             1,
