@@ -510,7 +510,16 @@ mod tests {
             "fn g() {}\n#[cfg(test)]\nmod tests { fn f() { x.unwrap() } }",
             &[],
         ),
-        ("src/session/tests.rs", "fn f() { x.unwrap() }", &[]),
+        (
+            "src/session/tests.rs",
+            "use crate::app;\nfn f() { println!(x.unwrap()) }",
+            &[],
+        ),
+        (
+            "src/session/seal/tests/table.rs",
+            "fn f() { x.unwrap() }",
+            &[],
+        ),
         (
             "src/app.rs",
             "#[allow(dead_code)]\nfn f() {}",

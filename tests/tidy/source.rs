@@ -10,7 +10,7 @@ pub(crate) struct Source {
     pub(crate) path: String,
     /// The whole text.
     pub(crate) text: String,
-    /// Tokens of the shipped code.
+    /// Tokens of the shipped code; none in a `tests.rs`.
     pub(crate) code: Vec<Token>,
     /// Tokens of all code, `#[cfg(test)]` items included.
     pub(crate) all: Vec<Token>,
@@ -41,7 +41,10 @@ impl Source {
     pub(crate) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         let (path, text) = (path.into(), text.into());
         let all = tokens(&text);
-        let (code, test_lines) = without_tests(&all);
+        let (mut code, test_lines) = without_tests(&all);
+        if path.starts_with("src/") && (path.ends_with("/tests.rs") || path.contains("/tests/")) {
+            code.clear();
+        }
         let length = text.lines().count().saturating_sub(test_lines);
         Self {
             path,
