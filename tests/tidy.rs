@@ -32,10 +32,7 @@ use source::Source;
 #[test]
 fn the_repository_follows_its_plan() {
     let sources = files(&|path| path.extension().is_some_and(|e| e == "rs"));
-    assert!(
-        sources.iter().any(|s| s.path == "src/lib.rs"),
-        "the walk misses src/lib.rs"
-    );
+    assert!(sources.iter().any(|s| s.path == "src/lib.rs"), "the walk misses src/lib.rs");
 
     let mut violations: Vec<Violation> = Vec::new();
     for source in &sources {
@@ -53,11 +50,7 @@ fn report(violations: &[Violation]) {
     for violation in violations {
         writeln!(list, "{violation}").expect("a String takes everything");
     }
-    assert!(
-        violations.is_empty(),
-        "{} violations of the plan:\n{list}",
-        violations.len()
-    );
+    assert!(violations.is_empty(), "{} violations of the plan:\n{list}", violations.len());
 }
 
 /// Every file of the repository that `wanted` picks, sorted by path; hidden folders but `.ci` and build output are passed over.
@@ -66,18 +59,10 @@ fn files(wanted: &dyn Fn(&Path) -> bool) -> Vec<Source> {
     let mut found = Vec::new();
     walk(root, &mut found);
     found.sort();
-    let inside = |path: &PathBuf| {
-        path.strip_prefix(root)
-            .ok()
-            .and_then(Path::to_str)
-            .map(str::to_owned)
-    };
+    let inside =
+        |path: &PathBuf| path.strip_prefix(root).ok().and_then(Path::to_str).map(str::to_owned);
     let read = |path: &PathBuf| Some(Source::new(inside(path)?, fs::read_to_string(path).ok()?));
-    found
-        .iter()
-        .filter(|path| wanted(path))
-        .filter_map(read)
-        .collect()
+    found.iter().filter(|path| wanted(path)).filter_map(read).collect()
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,1 +1,197 @@
-//! To come.
+//! Who is asking: the session cookie of a browser becomes an identity, renewed beside the request as GitLab's word on it grows old.
+//!
+//! ```text
+//! cookie ──▶ opened ──▶ newest copy (store) ──▶ deadlines ──▶ GitLab's word ──▶ Authenticated
+//!   │none      │broken        │revoked             │over          │TooOld: wait a little
+//!   └──────────┴──────────────┴────────────────────┴── nobody, and a cookie that clears
+//! ```
+//!
+//! No credential is no error, a broken one neither: both are nobody. The one refusal is a session on which GitLab has been silent for longer than
+//! `grace`. Whether somebody may pass is `authorize`'s.
+
+mod landing;
+mod refresh;
+mod sign_in;
+mod sign_out;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue};
+
+pub use self::{
+    landing::landing,
+    refresh::Refresher,
+    sign_in::{Landed, Start, Started},
+};
+use self::refresh::Outcome;
+use crate::{
+    clock::Timestamp,
+    gitlab::Provider,
+    identity::Identity,
+    refusal::Refusal,
+    session::{
+        Attempts, Deadlines, Found, Freshness, Overlay, Random, Reading, Session, SessionCodec,
+        Site, Store,
+    },
+    target::Target,
+    telemetry::Metrics,
+};
+
+/// Tells who is asking, and lets people sign in and out.
+#[derive(Debug)]
+pub struct Authenticator {
+    /// GitLabs by the names of their tables.
+    pub providers: BTreeMap<String, Arc<Provider>>,
+    /// Sessions to cookies and back.
+    pub codec: SessionCodec,
+    /// Cookies of sign-ins that have begun.
+    pub attempts: Attempts,
+    /// What outruns the cookies.
+    pub store: Arc<Store>,
+    /// Single flights to GitLab.
+    pub refresher: Arc<Refresher>,
+    /// How long sessions and GitLab's words last.
+    pub deadlines: Deadlines,
+    /// How long a request may wait for a word that is too old.
+    pub recheck_timeout: Duration,
+    /// Where new session ids come from.
+    pub random: Random,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// Where sign-ins talk to GitLab, so that a browser that goes away cancels nothing.
+    pub background: tokio::runtime::Handle,
+}
+
+/// Who is asking.
+#[derive(Debug, Default)]
+pub struct Authenticated {
+    /// The session, unless nobody is signed in.
+    pub session: Option<Arc<Session>>,
+    /// `Set-Cookie` values that renew or clear the session cookie.
+    pub set_cookies: Vec<HeaderValue>,
+}
+
+impl Authenticated {
+    /// Who it is.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.session.as_deref().map(|session| &session.identity)
+    }
+}
+
+impl Authenticator {
+    /// Who asks for `target` with these `headers`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unconfirmed`] when GitLab's last word on the user is too old and no new one can be had.
+    pub async fn authenticate(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
+        let site = site(target);
+        match self.codec.read(headers, site) {
+            Reading::Nothing => Ok(Authenticated::default()),
+            Reading::Broken => Ok(self.nobody(site)),
+            Reading::Session(found) => match self.current(*found, now).await? {
+                Some((session, renew)) => Ok(self.somebody(session, renew, site, now)),
+                None => Ok(self.nobody(site)),
+            },
+        }
+    }
+
+    /// The session as it stands now, and whether its cookie is behind.
+    async fn current(
+        &self,
+        found: Found,
+        now: Timestamp,
+    ) -> Result<Option<(Arc<Session>, bool)>, Refusal> {
+        let Found { session, renew } = found;
+        let seen = session.seen;
+        let (mut session, mut renew) = match self.store.get(&session.id, now).await {
+            Some(Overlay::Revoked) => return Ok(None),
+            Some(Overlay::Newer(newer)) if newer.generation > session.generation => (newer, true),
+            Some(Overlay::Newer(_)) | None => (Arc::new(session), renew),
+        };
+        if session.seen < seen {
+            Arc::make_mut(&mut session).seen = seen;
+        }
+        if session.is_over(now, &self.deadlines).is_some() {
+            return Ok(None);
+        }
+        let Some(provider) = self.providers.get(&session.identity.gitlab) else { return Ok(None) };
+        if provider.issuer() != session.identity.issuer {
+            return Ok(None);
+        }
+        let before = session.generation;
+        let Some(mut session) = self.confirmed(session, provider, now).await? else {
+            return Ok(None);
+        };
+        renew |= session.generation > before;
+        renew |= Arc::make_mut(&mut session).touch(now, &self.deadlines);
+        Ok(Some((session, renew)))
+    }
+
+    /// The session with GitLab's word on it as fresh as it has to be; none if it has ended.
+    async fn confirmed(
+        &self,
+        session: Arc<Session>,
+        provider: &Arc<Provider>,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Session>>, Refusal> {
+        let freshness = session.freshness(now, &self.deadlines);
+        if freshness == Freshness::Good {
+            return Ok(Some(session));
+        }
+        let waiting = self.refresher.begin(&session, provider);
+        let outcome = match freshness {
+            Freshness::Good | Freshness::Due => waiting.landed(),
+            Freshness::TooOld | Freshness::PastGrace if provider.is_down() => waiting.landed(),
+            Freshness::TooOld | Freshness::PastGrace => waiting.outcome(self.recheck_timeout).await,
+        };
+        match (outcome, freshness) {
+            (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {
+                Ok(Some(renewed))
+            },
+            (Some(Outcome::Ended), _) => Ok(None),
+            (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
+            (_, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
+                gitlab: provider.label().to_owned(),
+                retry_after: COME_BACK,
+            }),
+            (_, Freshness::Good | Freshness::Due | Freshness::TooOld) => Ok(Some(session)),
+        }
+    }
+
+    fn somebody(
+        &self,
+        session: Arc<Session>,
+        renew: bool,
+        site: Site<'_>,
+        now: Timestamp,
+    ) -> Authenticated {
+        let mut set_cookies = Vec::new();
+        if renew {
+            match self.codec.pack(&session, site, now) {
+                Ok(packed) => set_cookies.push(packed.cookie),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a session's cookie could not be renewed"
+                ),
+            }
+        }
+        Authenticated { session: Some(session), set_cookies }
+    }
+
+    fn nobody(&self, site: Site<'_>) -> Authenticated {
+        Authenticated { session: None, set_cookies: vec![self.codec.clear(site)] }
+    }
+}
+
+/// The browser's view of where `target` is.
+fn site(target: &Target) -> Site<'_> {
+    Site { host: &target.origin.host, secure: target.origin.is_secure() }
+}
+
+/// When to come back while GitLab is out of reach.
+const COME_BACK: Duration = Duration::from_secs(10);

@@ -216,13 +216,13 @@ impl Provider {
         let open = self.needs.undecided(groups).into_iter();
         let open =
             open.filter_map(|index| groups.get(index).map(|group| (index, group.path.clone())));
-        let open: Vec<_> = open.collect();
-        let asked = stream::iter(open)
+        // Collected first: a closure inside the stream would make this future impossible to spawn.
+        let open: Vec<_> = open
             .map(|(index, path)| async move {
                 Ok::<_, IdentifyError>((index, self.role(token, sub, &path).await?))
             })
-            .buffer_unordered(AT_ONCE);
-        let levels: Vec<_> = asked.try_collect().await?;
+            .collect();
+        let levels: Vec<_> = stream::iter(open).buffer_unordered(AT_ONCE).try_collect().await?;
         for (index, level) in levels {
             if let (Some(group), Some(level)) = (groups.get_mut(index), level) {
                 group.level = group.level.max(level);

@@ -35,7 +35,7 @@ pub use self::{
     oidc::{DiscoveryError, IdClaims, IdTokenError},
     tls::Roots,
 };
-use crate::config;
+use crate::{config, identity::Identity};
 
 /// Hears of every answered or failed request to a GitLab.
 pub trait Observe: Send + Sync {
@@ -148,6 +148,13 @@ impl Provider {
     /// The issuer of its ID tokens: as discovery said, or the base URL without a final slash until then.
     pub fn issuer(&self) -> String {
         self.discovery.issuer()
+    }
+
+    /// How many memberships of `identity`, from the first, are in groups that rules mention.
+    pub fn ruled_groups(&self, identity: &Identity) -> usize {
+        let ruled =
+            |path: &str| self.needs.groups.iter().any(|need| need.path.is(path));
+        identity.groups.iter().take_while(|membership| ruled(&membership.path)).count()
     }
 
     /// Whether discovery has shown that this is labgate's own development GitLab, which asks for no password.

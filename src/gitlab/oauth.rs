@@ -11,8 +11,9 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, header};
+use futures_util::future::BoxFuture;
 use oauth2::{
-    AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
+    AsyncHttpClient,    AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
     ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl, RefreshToken,
     RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
     basic::{
@@ -346,9 +347,8 @@ impl Provider {
             .exchange_code(AuthorizationCode::new(code.into()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.into()))
             .set_redirect_uri(Cow::Borrowed(&to));
-        let send = |request| self.token_call(request);
         request
-            .request_async(&send)
+            .request_async(&TokenEndpoint(self))
             .await
             .map_err(failure)
             .and_then(|answer| tokens(&answer))
@@ -357,10 +357,9 @@ impl Provider {
     async fn trade_refresh(&self, token: &str) -> Result<TokenSet, Failure> {
         let api = self.api()?;
         let token = RefreshToken::new(token.into());
-        let send = |request| self.token_call(request);
         let answer = api
             .exchange_refresh_token(&token)
-            .request_async(&send)
+            .request_async(&TokenEndpoint(self))
             .await;
         answer.map_err(failure).and_then(|answer| tokens(&answer))
     }
@@ -403,6 +402,18 @@ impl Provider {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Bytes::from(form.finish()))
             .map_err(|error| CallError::Connect(self.base.to_string(), error.into()))
+    }
+}
+
+/// The token endpoint as `oauth2` calls it. A closure would do, but its future could not be spawned.
+struct TokenEndpoint<'p>(&'p Provider);
+
+impl<'c> AsyncHttpClient<'c> for TokenEndpoint<'_> {
+    type Error = CallError;
+    type Future = BoxFuture<'c, Result<HttpResponse, CallError>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.0.token_call(request))
     }
 }
 

@@ -8,20 +8,14 @@ use crate::{
 };
 
 /// Folders that exist on some machine only, written in two parts so that this file passes its own rule.
-const MACHINE_FOLDERS: [&str; 3] = [
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/Us", "ers/"),
-];
+const MACHINE_FOLDERS: [&str; 3] =
+    [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
 /// Where the generated list of all keys lies.
 const REFERENCE: &str = "config/reference.toml";
 
 /// Whether a file is no text, by its name.
 pub(crate) fn is_binary(path: &Path) -> bool {
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     matches!(
         extension,
         "png" | "jpg" | "jpeg" | "gif" | "ico" | "webp" | "woff2" | "gz" | "xz" | "zip"
@@ -32,10 +26,7 @@ pub(crate) fn is_binary(path: &Path) -> bool {
 pub(crate) fn machine_paths(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     for (number, line) in (1..).zip(source.text.lines()) {
-        for folder in MACHINE_FOLDERS
-            .into_iter()
-            .filter(|folder| line.contains(folder))
-        {
+        for folder in MACHINE_FOLDERS.into_iter().filter(|folder| line.contains(folder)) {
             found.push(Violation {
                 place: format!("{}:{number}", source.path),
                 rule: "paths",
@@ -52,11 +43,8 @@ pub(crate) fn config_reference(sources: &[Source], texts: &[Source]) -> Vec<Viol
         return Vec::new();
     };
     let tables = sources.iter().filter(|s| s.path.starts_with("src/config/"));
-    let keys = tables.flat_map(|table| {
-        keys(table)
-            .into_iter()
-            .map(move |(line, key)| (table, line, key))
-    });
+    let keys =
+        tables.flat_map(|table| keys(table).into_iter().map(move |(line, key)| (table, line, key)));
     let missing = keys.filter(|(_, _, key)| !mentions(&reference.text, key));
     missing
         .map(|(table, line, key)| Violation {
@@ -75,11 +63,8 @@ fn keys(source: &Source) -> Vec<(usize, String)> {
     let mut at = 0;
     while let Some(token) = code.get(at) {
         if reads(code, at, "derive (") {
-            derived = code
-                .iter()
-                .skip(at)
-                .take_while(|t| t.text != "]")
-                .any(|t| t.text == "Deserialize");
+            derived =
+                code.iter().skip(at).take_while(|t| t.text != "]").any(|t| t.text == "Deserialize");
         } else if matches!(token.text.as_str(), "struct" | "enum" | "fn" | "impl") {
             if token.text == "struct" && derived {
                 found.extend(fields(code, at));
@@ -123,10 +108,7 @@ fn mentions(text: &str, key: &str) -> bool {
     };
     text.match_indices(key).any(|(at, _)| {
         let (before, after) = text.split_at(at);
-        bounded(
-            before.chars().next_back(),
-            after.strip_prefix(key).unwrap_or_default(),
-        )
+        bounded(before.chars().next_back(), after.strip_prefix(key).unwrap_or_default())
     })
 }
 
@@ -138,10 +120,7 @@ mod tests {
     fn a_machines_path_is_found_on_its_line() {
         let text = format!("fine /etc/labgate\nsee {}shared/x\n", MACHINE_FOLDERS[0]);
         let found = machine_paths(&Source::new("README.md", text));
-        assert_eq!(
-            found.iter().map(|v| v.place.as_str()).collect::<Vec<_>>(),
-            ["README.md:2"]
-        );
+        assert_eq!(found.iter().map(|v| v.place.as_str()).collect::<Vec<_>>(), ["README.md:2"]);
     }
 
     #[test]
@@ -153,20 +132,14 @@ mod tests {
             let found = config_reference(&sources, &[Source::new(REFERENCE, text)]);
             found.into_iter().map(|v| v.to_string()).collect::<Vec<_>>()
         };
-        assert_eq!(
-            check("[server]\nlisten = 1\n# prefix = \"/oauth2\"\n"),
-            [""; 0]
-        );
+        assert_eq!(check("[server]\nlisten = 1\n# prefix = \"/oauth2\"\n"), [""; 0]);
         assert_eq!(
             check("[server]\nlisten = 1\nno_prefix = 2\nprefixes = 3\n"),
             [
                 "src/config/server.rs:6: reference: `prefix` is missing in config/reference.toml; regenerate it"
             ]
         );
-        assert!(
-            config_reference(&sources, &[]).is_empty(),
-            "no reference yet, no rule"
-        );
+        assert!(config_reference(&sources, &[]).is_empty(), "no reference yet, no rule");
     }
 
     #[test]

@@ -26,23 +26,15 @@ pub(crate) const FLOORS: [&[&str]; 7] = [
     &["config", "body", "refusal", "clock"],
     &["telemetry", "target", "identity"],
     &["session", "gitlab"],
-    &[
-        "accept",
-        "route",
-        "authenticate",
-        "authorize",
-        "forward",
-        "respond",
-    ],
+    &["accept", "route", "authenticate", "authorize", "forward", "respond"],
     &["gate"],
     &["app", "demo"],
     &["cli"],
 ];
 
 /// Names that say nothing about what a room owns.
-const NO_NAMES: [&str; 9] = [
-    "util", "utils", "common", "core", "types", "manager", "helpers", "misc", "shared",
-];
+const NO_NAMES: [&str; 9] =
+    ["util", "utils", "common", "core", "types", "manager", "helpers", "misc", "shared"];
 /// Lines a file may have, tests not counted.
 const WALL: usize = 600;
 /// Macros that print, and words that end the process, behind which path.
@@ -50,19 +42,8 @@ const PRINTS: [&str; 5] = ["println", "eprintln", "print", "eprint", "dbg"];
 
 /// All rules that look at one file.
 pub(crate) fn all(source: &Source) -> Vec<Violation> {
-    let rules: [fn(&Source) -> Vec<Violation>; 11] = [
-        header,
-        size,
-        floors,
-        doors,
-        names,
-        prints,
-        panics,
-        allows,
-        ignores,
-        pure,
-        whole_config,
-    ];
+    let rules: [fn(&Source) -> Vec<Violation>; 11] =
+        [header, size, floors, doors, names, prints, panics, allows, ignores, pure, whole_config];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
@@ -74,10 +55,7 @@ pub(crate) fn plan(sources: &[Source]) -> Vec<Violation> {
         found.extend(lib_draws_floors(lib));
     }
     found.extend(
-        sources
-            .iter()
-            .filter(|s| s.path.starts_with("src/"))
-            .filter_map(|s| declared(s, sources)),
+        sources.iter().filter(|s| s.path.starts_with("src/")).filter_map(|s| declared(s, sources)),
     );
     found.extend(sources.iter().filter_map(one_integration_binary));
     found
@@ -94,19 +72,13 @@ fn violation(
     rule: &'static str,
     message: impl Into<String>,
 ) -> Violation {
-    Violation {
-        place: format!("{}:{line}", source.path),
-        rule,
-        message: message.into(),
-    }
+    Violation { place: format!("{}:{line}", source.path), rule, message: message.into() }
 }
 
 /// Every file starts with `//!` and holds something.
 fn header(source: &Source) -> Vec<Violation> {
     let first = source.text.lines().next().unwrap_or_default();
-    let words = first
-        .strip_prefix("//!")
-        .map_or(0, |doc| doc.split_whitespace().count());
+    let words = first.strip_prefix("//!").map_or(0, |doc| doc.split_whitespace().count());
     if words < 3 {
         return vec![violation(
             source,
@@ -133,9 +105,7 @@ fn size(source: &Source) -> Vec<Violation> {
         "{} lines, tests not counted; the wall is {WALL}, aim at 150: split it by what it owns",
         source.length
     );
-    long.then(|| violation(source, source.length, "size", message))
-        .into_iter()
-        .collect()
+    long.then(|| violation(source, source.length, "size", message)).into_iter().collect()
 }
 
 /// A room imports lower floors only; `main.rs` knows `cli` alone.
@@ -179,12 +149,7 @@ fn main_calls_cli(source: &Source) -> Vec<Violation> {
         .filter(|(at, _)| !reads(&source.code, *at, "labgate :: cli"));
     strangers
         .map(|(_, line)| {
-            violation(
-                source,
-                line,
-                "floors",
-                "main.rs calls labgate::cli and nothing else",
-            )
+            violation(source, line, "floors", "main.rs calls labgate::cli and nothing else")
         })
         .collect()
 }
@@ -196,8 +161,7 @@ fn doors(source: &Source) -> Vec<Violation> {
     }
     let open = find(&source.code, "pub mod").chain(find(&source.code, "pub ( crate ) mod"));
     let message = "a room's files are `mod`; re-export what the door shows with `pub use`";
-    open.map(|(_, line)| violation(source, line, "doors", message))
-        .collect()
+    open.map(|(_, line)| violation(source, line, "doors", message)).collect()
 }
 
 fn names(source: &Source) -> Vec<Violation> {
@@ -212,11 +176,7 @@ fn names(source: &Source) -> Vec<Violation> {
     let message = format!(
         "`{room}` stands on no floor; a new room changes lib.rs, tests/tidy.rs and the floor plan"
     );
-    floor(room)
-        .is_none()
-        .then(|| violation(source, 1, "names", message))
-        .into_iter()
-        .collect()
+    floor(room).is_none().then(|| violation(source, 1, "names", message)).into_iter().collect()
 }
 
 /// Only `cli` prints, and only it and `main` end the process.
@@ -247,9 +207,7 @@ fn panics(source: &Source) -> Vec<Violation> {
     let message = "no unwrap in shipped code; return an error, or `expect(\"why it holds\")` for what no peer can shape";
     let calls = [". unwrap (", ". unwrap_err (", ". unwrap_unchecked ("];
     let found = calls.iter().flat_map(|call| find(&source.code, call));
-    found
-        .map(|(_, line)| violation(source, line, "panics", message))
-        .collect()
+    found.map(|(_, line)| violation(source, line, "panics", message)).collect()
 }
 
 fn allows(source: &Source) -> Vec<Violation> {
@@ -270,12 +228,7 @@ fn ignores(source: &Source) -> Vec<Violation> {
     let found = find(&source.all, "[ ignore ]").map(|(_, line)| line);
     found
         .map(|line| {
-            violation(
-                source,
-                line,
-                "ignores",
-                "say why: `#[ignore = \"reason\"]`, or run the test",
-            )
+            violation(source, line, "ignores", "say why: `#[ignore = \"reason\"]`, or run the test")
         })
         .collect()
 }
@@ -285,60 +238,37 @@ fn pure(source: &Source) -> Vec<Violation> {
     let Some(room @ ("route" | "authorize")) = source.room() else {
         return Vec::new();
     };
-    let words = source
-        .code
-        .iter()
-        .filter(|t| matches!(t.text.as_str(), "async" | "tokio"));
+    let words = source.code.iter().filter(|t| matches!(t.text.as_str(), "async" | "tokio"));
     let imports = source.imports();
-    let rooms = imports.iter().filter(|i| {
-        i.path
-            .first()
-            .is_some_and(|r| r == "session" || r == "gitlab")
-    });
+    let rooms =
+        imports.iter().filter(|i| i.path.first().is_some_and(|r| r == "session" || r == "gitlab"));
     let lines = words
         .map(|t| (t.line, t.text.as_str()))
         .chain(rooms.map(|i| (i.line, i.path.first().map_or("", |r| r))));
     let message = |word| {
         format!("`{room}` is pure: no `{word}`; what a decision needs is already in its arguments")
     };
-    lines
-        .map(|(line, word)| violation(source, line, "pure", message(word)))
-        .collect()
+    lines.map(|(line, word)| violation(source, line, "pure", message(word))).collect()
 }
 
 /// A room reads its own table; the whole `Config` is for `cli`, `app`, `demo` and `gate/build.rs`.
 fn whole_config(source: &Source) -> Vec<Violation> {
-    let sees_all = matches!(
-        source.room(),
-        None | Some("config" | "cli" | "app" | "demo")
-    );
+    let sees_all = matches!(source.room(), None | Some("config" | "cli" | "app" | "demo"));
     if sees_all || source.path.starts_with("src/gate/build") {
         return Vec::new();
     }
     let imports = source.imports();
-    let whole = imports
-        .iter()
-        .filter(|i| i.path.iter().map(String::as_str).eq(["config", "Config"]));
+    let whole =
+        imports.iter().filter(|i| i.path.iter().map(String::as_str).eq(["config", "Config"]));
     whole
-        .map(|i| {
-            violation(
-                source,
-                i.line,
-                "config",
-                "take your own table, not the whole `Config`",
-            )
-        })
+        .map(|i| violation(source, i.line, "config", "take your own table, not the whole `Config`"))
         .collect()
 }
 
 fn lib_lists_rooms(lib: &Source, sources: &[Source]) -> Vec<Violation> {
     let rooms = sources.iter().filter_map(Source::room);
     let mut missing: Vec<&str> = rooms
-        .filter(|room| {
-            find(&lib.code, &format!("pub mod {room} ;"))
-                .next()
-                .is_none()
-        })
+        .filter(|room| find(&lib.code, &format!("pub mod {room} ;")).next().is_none())
         .collect();
     missing.sort_unstable();
     missing.dedup();
@@ -359,10 +289,8 @@ fn lib_draws_floors(lib: &Source) -> Vec<Violation> {
             .enumerate()
             .find_map(|(i, line)| Some((i + 1, line.strip_prefix(&label)?)));
         let (line, words) = drawn.unwrap_or((1, ""));
-        let mut words: Vec<&str> = words
-            .split_whitespace()
-            .take_while(|word| floor(word).is_some())
-            .collect();
+        let mut words: Vec<&str> =
+            words.split_whitespace().take_while(|word| floor(word).is_some()).collect();
         let mut expected = rooms.to_vec();
         words.sort_unstable();
         expected.sort_unstable();
@@ -383,12 +311,7 @@ fn declared(source: &Source, sources: &[Source]) -> Option<Violation> {
     let parent = sources.iter().find(declares)?;
     let missing = find(&parent.all, &format!("mod {name} ;")).next().is_none();
     missing.then(|| {
-        violation(
-            source,
-            1,
-            "rooms",
-            format!("{} does not say `mod {name};`", parent.path),
-        )
+        violation(source, 1, "rooms", format!("{} does not say `mod {name};`", parent.path))
     })
 }
 
@@ -397,12 +320,7 @@ fn one_integration_binary(source: &Source) -> Option<Violation> {
     let own = !file.contains('/') && file != "tidy.rs"
         || file.ends_with("/main.rs") && file != "it/main.rs";
     own.then(|| {
-        violation(
-            source,
-            1,
-            "tests",
-            "one more test binary to link; make it a module of tests/it",
-        )
+        violation(source, 1, "tests", "one more test binary to link; make it a module of tests/it")
     })
 }
 
@@ -425,66 +343,29 @@ mod tests {
     /// The rules and lines that `text` violates as the file at `path`.
     fn violations(path: &str, text: &str) -> Vec<String> {
         let source = Source::new(path, format!("{HEADER}{text}"));
-        let place = |v: Violation| {
-            format!(
-                "{} {}",
-                v.rule,
-                v.place.rsplit(':').next().unwrap_or_default()
-            )
-        };
+        let place =
+            |v: Violation| format!("{} {}", v.rule, v.place.rsplit(':').next().unwrap_or_default());
         all(&source).into_iter().map(place).collect()
     }
 
     /// Path, text, and the rules it violates with their lines.
     const CASES: &[(&str, &str, &[&str])] = &[
-        (
-            "src/gate/mod.rs",
-            "use crate::{route::T, session::S, clock::C};",
-            &[],
-        ),
-        (
-            "src/gate/mod.rs",
-            "use crate::{\n  route::T,\n  app::App,\n};",
-            &["floors 4"],
-        ),
-        (
-            "src/route.rs",
-            "use crate::authorize::Policy;",
-            &["floors 2"],
-        ),
-        (
-            "src/session/mod.rs",
-            "fn f(x: crate::gitlab::User) {}",
-            &["floors 2"],
-        ),
-        (
-            "src/session/seal.rs",
-            "use super::super::gate;",
-            &["floors 2"],
-        ),
-        (
-            "src/session/seal.rs",
-            "use super::cookie::C;\nuse crate::session::X;",
-            &[],
-        ),
+        ("src/gate/mod.rs", "use crate::{route::T, session::S, clock::C};", &[]),
+        ("src/gate/mod.rs", "use crate::{\n  route::T,\n  app::App,\n};", &["floors 4"]),
+        ("src/route.rs", "use crate::authorize::Policy;", &["floors 2"]),
+        ("src/session/mod.rs", "fn f(x: crate::gitlab::User) {}", &["floors 2"]),
+        ("src/session/seal.rs", "use super::super::gate;", &["floors 2"]),
+        ("src/session/seal.rs", "use super::cookie::C;\nuse crate::session::X;", &[]),
         ("src/session/mod.rs", "use crate::*;", &["floors 2"]),
         ("src/session/mod.rs", "use crate::Thing;", &["floors 2"]),
-        (
-            "src/session/mod.rs",
-            "#[cfg(test)]\nmod tests { use crate::gitlab; }\nfn f() {}",
-            &[],
-        ),
+        ("src/session/mod.rs", "#[cfg(test)]\nmod tests { use crate::gitlab; }\nfn f() {}", &[]),
         (
             "src/session/mod.rs",
             "fn f() {} // crate::gate\nconst A: &str = \"crate::gate::X\";",
             &[],
         ),
         ("src/main.rs", "fn main() { labgate::cli::main(); }", &[]),
-        (
-            "src/main.rs",
-            "fn main() {\n labgate::app::run(); }",
-            &["floors 3"],
-        ),
+        ("src/main.rs", "fn main() {\n labgate::app::run(); }", &["floors 3"]),
         ("src/session/mod.rs", "pub mod seal;", &["doors 2"]),
         ("src/session/mod.rs", "pub(crate) mod seal;", &["doors 2"]),
         ("src/session/mod.rs", "mod seal;\npub use seal::Seal;", &[]),
@@ -500,58 +381,18 @@ mod tests {
         ),
         ("src/cli/run.rs", "fn f() { println!(\"x\") }", &[]),
         ("src/app.rs", "fn f() { x.unwrap() }", &["panics 2"]),
-        (
-            "src/app.rs",
-            "fn f() { x.unwrap_or(1); y.expect(\"it is 1\") }",
-            &[],
-        ),
-        (
-            "src/app.rs",
-            "fn g() {}\n#[cfg(test)]\nmod tests { fn f() { x.unwrap() } }",
-            &[],
-        ),
-        (
-            "src/session/tests.rs",
-            "use crate::app;\nfn f() { println!(x.unwrap()) }",
-            &[],
-        ),
-        (
-            "src/session/seal/tests/table.rs",
-            "fn f() { x.unwrap() }",
-            &[],
-        ),
-        (
-            "src/app.rs",
-            "#[allow(dead_code)]\nfn f() {}",
-            &["allows 2"],
-        ),
-        (
-            "src/app.rs",
-            "#[expect(dead_code, reason = \"soon\")]\nfn f() {}",
-            &[],
-        ),
-        (
-            "tests/it/main.rs",
-            "#[test]\n#[ignore]\nfn f() {}",
-            &["ignores 3"],
-        ),
-        (
-            "tests/it/main.rs",
-            "#[test]\n#[ignore = \"slow\"]\nfn f() {}",
-            &[],
-        ),
+        ("src/app.rs", "fn f() { x.unwrap_or(1); y.expect(\"it is 1\") }", &[]),
+        ("src/app.rs", "fn g() {}\n#[cfg(test)]\nmod tests { fn f() { x.unwrap() } }", &[]),
+        ("src/session/tests.rs", "use crate::app;\nfn f() { println!(x.unwrap()) }", &[]),
+        ("src/session/seal/tests/table.rs", "fn f() { x.unwrap() }", &[]),
+        ("src/app.rs", "#[allow(dead_code)]\nfn f() {}", &["allows 2"]),
+        ("src/app.rs", "#[expect(dead_code, reason = \"soon\")]\nfn f() {}", &[]),
+        ("tests/it/main.rs", "#[test]\n#[ignore]\nfn f() {}", &["ignores 3"]),
+        ("tests/it/main.rs", "#[test]\n#[ignore = \"slow\"]\nfn f() {}", &[]),
         ("src/route.rs", "async fn f() {}", &["pure 2"]),
         ("src/authorize.rs", "use crate::gitlab::Api;", &["pure 2"]),
-        (
-            "src/session/mod.rs",
-            "use crate::config::{Config, Secret};",
-            &["config 2"],
-        ),
-        (
-            "src/session/mod.rs",
-            "use crate::config::SessionConfig;",
-            &[],
-        ),
+        ("src/session/mod.rs", "use crate::config::{Config, Secret};", &["config 2"]),
+        ("src/session/mod.rs", "use crate::config::SessionConfig;", &[]),
         ("src/gate/build.rs", "use crate::config::Config;", &[]),
     ];
 
@@ -568,10 +409,7 @@ mod tests {
         assert_eq!(rule("src/app.rs", "use std::fs;\n"), 1);
         assert_eq!(rule("src/app.rs", "//! To come.\n"), 1);
         assert_eq!(rule("src/app.rs", "//! Owns the running process.\n"), 1);
-        assert_eq!(
-            rule("src/app.rs", "//! Owns the running process.\nstruct App;\n"),
-            0
-        );
+        assert_eq!(rule("src/app.rs", "//! Owns the running process.\nstruct App;\n"), 0);
     }
 
     #[test]
@@ -579,11 +417,8 @@ mod tests {
         let lines = |n: usize| format!("{HEADER}{}", "fn f() {}\n".repeat(n - 1));
         assert!(size(&Source::new("src/app.rs", lines(600))).is_empty());
         assert_eq!(size(&Source::new("src/app.rs", lines(601))).len(), 1);
-        let tested = format!(
-            "{}#[cfg(test)]\nmod tests {{\n{}}}\n",
-            lines(590),
-            "fn f() {}\n".repeat(100)
-        );
+        let tested =
+            format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", lines(590), "fn f() {}\n".repeat(100));
         assert!(size(&Source::new("src/app.rs", tested)).is_empty());
         assert!(size(&Source::new("src/session/tests.rs", lines(900))).is_empty());
     }
@@ -596,17 +431,10 @@ mod tests {
         let drawing = lines.collect::<Vec<_>>().concat();
         let files = |lib: String, more: &[(&str, &str)]| -> Vec<Source> {
             let lib = Source::new("src/lib.rs", lib);
-            more.iter()
-                .map(|(path, text)| Source::new(*path, *text))
-                .chain([lib])
-                .collect()
+            more.iter().map(|(path, text)| Source::new(*path, *text)).chain([lib]).collect()
         };
-        let rules = |sources: &[Source]| {
-            plan(sources)
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-        };
+        let rules =
+            |sources: &[Source]| plan(sources).iter().map(ToString::to_string).collect::<Vec<_>>();
 
         let good = files(
             format!("{drawing}pub mod gate;"),
@@ -615,10 +443,7 @@ mod tests {
         assert_eq!(rules(&good), [""; 0]);
 
         let unlisted = files(drawing.clone(), &[("src/gate/mod.rs", "")]);
-        assert_eq!(
-            rules(&unlisted),
-            ["src/lib.rs:1: rooms: `pub mod gate;` is missing"]
-        );
+        assert_eq!(rules(&unlisted), ["src/lib.rs:1: rooms: `pub mod gate;` is missing"]);
 
         let dead = files(
             format!("{drawing}pub mod gate;"),
@@ -637,11 +462,7 @@ mod tests {
 
         let binaries = files(
             drawing,
-            &[
-                ("tests/more.rs", ""),
-                ("tests/it/main.rs", ""),
-                ("tests/tidy.rs", ""),
-            ],
+            &[("tests/more.rs", ""), ("tests/it/main.rs", ""), ("tests/tidy.rs", "")],
         );
         assert_eq!(rules(&binaries).len(), 1);
     }

@@ -46,13 +46,7 @@ impl Source {
             code.clear();
         }
         let length = text.lines().count().saturating_sub(test_lines);
-        Self {
-            path,
-            text,
-            code,
-            all,
-            length,
-        }
+        Self { path, text, code, all, length }
     }
 
     /// The room of a file below `src/`; none for the roots of the crates and for everything else.
@@ -71,10 +65,7 @@ impl Source {
         let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let stem = inside.strip_suffix(".rs").unwrap_or(inside);
         let mut path: Vec<String> = stem.split('/').map(str::to_owned).collect();
-        if path
-            .last()
-            .is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main"))
-        {
+        if path.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
             path.pop();
         }
         path
@@ -90,9 +81,7 @@ impl Source {
                 let mut paths = Vec::new();
                 at = path_tree(&self.code, at, &[], &mut paths);
                 found.extend(
-                    paths
-                        .into_iter()
-                        .filter_map(|(line, path)| absolute(&module, line, &path)),
+                    paths.into_iter().filter_map(|(line, path)| absolute(&module, line, &path)),
                 );
             } else {
                 at += 1;
@@ -104,11 +93,10 @@ impl Source {
 
 /// Whether the tokens from `at` on read like `words`, one token a word, `*` standing for any.
 pub(crate) fn reads(tokens: &[Token], at: usize, words: &str) -> bool {
-    words.split(' ').enumerate().all(|(i, word)| {
-        tokens
-            .get(at + i)
-            .is_some_and(|t| word == "*" || t.text == word)
-    })
+    words
+        .split(' ')
+        .enumerate()
+        .all(|(i, word)| tokens.get(at + i).is_some_and(|t| word == "*" || t.text == word))
 }
 
 fn is(tokens: &[Token], at: usize, text: &str) -> bool {
@@ -157,22 +145,10 @@ fn path_tree(
 
 /// Resolves `crate::…` and `super::…` against the module that says it.
 fn absolute(module: &[String], line: usize, path: &[String]) -> Option<Import> {
-    let ups = path
-        .iter()
-        .take_while(|segment| *segment == "super")
-        .count();
-    let base = if ups == 0 {
-        &[]
-    } else {
-        module.get(..module.len().saturating_sub(ups))?
-    };
+    let ups = path.iter().take_while(|segment| *segment == "super").count();
+    let base = if ups == 0 { &[] } else { module.get(..module.len().saturating_sub(ups))? };
     let rest = path.get(ups.max(1)..)?;
-    let path: Vec<String> = base
-        .iter()
-        .chain(rest)
-        .filter(|s| *s != "self")
-        .cloned()
-        .collect();
+    let path: Vec<String> = base.iter().chain(rest).filter(|s| *s != "self").cloned().collect();
     (!path.is_empty()).then_some(Import { line, path })
 }
 
@@ -214,10 +190,7 @@ fn item_end(tokens: &[Token], at: usize) -> usize {
 }
 
 fn tokens(text: &str) -> Vec<Token> {
-    let mut reader = Reader {
-        chars: text.chars().peekable(),
-        line: 1,
-    };
+    let mut reader = Reader { chars: text.chars().peekable(), line: 1 };
     let mut tokens = Vec::new();
     while let Some(token) = reader.token() {
         if !token.text.is_empty() {
@@ -382,11 +355,7 @@ mod tests {
     }
 
     fn imports(path: &str, text: &str) -> Vec<String> {
-        Source::new(path, text)
-            .imports()
-            .into_iter()
-            .map(|i| i.path.join("::"))
-            .collect()
+        Source::new(path, text).imports().into_iter().map(|i| i.path.join("::")).collect()
     }
 
     #[test]
@@ -396,10 +365,7 @@ mod tests {
             ("a /* b /* c */ d */ e", vec!["a", "e"]),
             (r#"f("x \" y", b"z")"#, vec!["f", "(", "\"", ",", "\"", ")"]),
             (r##"r#"a " b"# + r"c" d"##, vec!["\"", "+", "\"", "d"]),
-            (
-                "'x' '\\'' '\"' b'\\n' &'a str",
-                vec!["'", "'", "'", "'", "&", "'", "a", "str"],
-            ),
+            ("'x' '\\'' '\"' b'\\n' &'a str", vec!["'", "'", "'", "'", "&", "'", "a", "str"]),
             ("r#type::x", vec!["r", "#", "type", "::", "x"]),
         ] {
             assert_eq!(words(text), expected, "{text}");
@@ -408,20 +374,14 @@ mod tests {
 
     #[test]
     fn lines_are_counted_through_literals_and_comments() {
-        let lines: Vec<usize> = tokens("a\n/* \n */ b \"\n\n\" c")
-            .iter()
-            .map(|t| t.line)
-            .collect();
+        let lines: Vec<usize> = tokens("a\n/* \n */ b \"\n\n\" c").iter().map(|t| t.line).collect();
         assert_eq!(lines, [1, 3, 3, 5]);
     }
 
     #[test]
     fn groups_are_spelt_out() {
         let text = "use crate::{a::{B, c::D as E}, f::*, g};\nfn x() { crate::h::i::<T>() }";
-        assert_eq!(
-            imports("src/room.rs", text),
-            ["a::B", "a::c::D", "f::*", "g", "h::i"]
-        );
+        assert_eq!(imports("src/room.rs", text), ["a::B", "a::c::D", "f::*", "g", "h::i"]);
     }
 
     #[test]
@@ -431,10 +391,7 @@ mod tests {
             imports("src/gate/build.rs", text),
             ["session::Session", "gate::api::User", "gitlab"]
         );
-        assert_eq!(
-            imports("src/gate/mod.rs", "use super::route::T;"),
-            ["route::T"]
-        );
+        assert_eq!(imports("src/gate/mod.rs", "use super::route::T;"), ["route::T"]);
         assert_eq!(imports("src/route.rs", "use super::gate::T;"), ["gate::T"]);
     }
 
@@ -446,10 +403,7 @@ mod tests {
         assert!(source.imports().is_empty());
         assert!(source.code.iter().any(|t| t.text == "c"));
         assert!(!source.code.iter().any(|t| t.text == "b"));
-        assert_eq!(
-            Source::new("src/route.rs", "#[cfg(test)]\nmod tests;\nfn d() {}\n").length,
-            1
-        );
+        assert_eq!(Source::new("src/route.rs", "#[cfg(test)]\nmod tests;\nfn d() {}\n").length, 1);
     }
 
     #[test]

@@ -1,0 +1,471 @@
+//! A `Plan`: the configuration with its names resolved, its secrets read and its parts checked against each other; every problem is told at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    authorize::{Policy, PolicyError, UsersFiles},
+    config::{self, Allow, Config, Problem, Rule, nearest},
+    identity::HeaderTable,
+    route::{Entry, RouteTable},
+    session::KeyRing,
+    target::{Origin, Trust},
+};
+
+/// The environment's variables by name.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A configuration whose parts fit together.
+#[derive(Debug)]
+pub struct Plan {
+    /// The configuration it was drawn from.
+    pub config: Config,
+    pub(super) public: Option<Origin>,
+    pub(super) trust: Trust,
+    pub(super) headers: HeaderTable,
+    pub(super) keys: Option<KeyRing>,
+    pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
+    pub(super) routes: RouteTable<PlannedRoute>,
+    pub(super) users: UsersFiles,
+}
+
+/// One `[[route]]` with its names resolved.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedRoute {
+    /// What logs and metrics call it: host and path as configured.
+    pub(super) name: String,
+    /// Whether it names its host, or serves any.
+    pub(super) names_host: bool,
+    pub(super) policy: Policy,
+    /// Name of the upstream, or its URL if it has no table.
+    pub(super) upstream: String,
+    pub(super) gitlabs: Vec<String>,
+    pub(super) sign_in_page: bool,
+}
+
+impl Plan {
+    /// Draws a plan from `config`; there is one exactly if no problem is more than a warning.
+    pub fn draw(config: &Config, env: Env<'_>) -> (Option<Self>, Vec<Problem>) {
+        let mut draft = Draft { config, env, problems: Vec::new() };
+        let plan = draft.draw();
+        let sound = draft.problems.iter().all(|problem| problem.warning);
+        (plan.filter(|_| sound), draft.problems)
+    }
+
+    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in.
+    pub fn redirect_uris(&self, name: &str) -> BTreeSet<String> {
+        let prefix = &self.config.server.prefix;
+        let routes = self.config.route.iter().filter(|route| {
+            route.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
+        });
+        let scheme = self.public.as_ref().map_or("http", |origin| origin.scheme.as_str());
+        let origins = routes.filter_map(|route| match (&route.host, &self.public) {
+            (Some(config::HostPattern::Exact(host)), Some(public)) if *host == public.host => {
+                Some(public.to_string())
+            },
+            (Some(host), _) => Some(format!("{scheme}://{host}")),
+            (None, public) => public.as_ref().map(ToString::to_string),
+        });
+        origins.map(|origin| format!("{origin}{prefix}/callback")).collect()
+    }
+
+    /// Every group that some rule mentions.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.routes.values().map(|route| &route.policy)
+    }
+}
+
+/// Draws one plan and gathers what is wrong.
+struct Draft<'a> {
+    config: &'a Config,
+    env: Env<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Draft<'_> {
+    fn draw(&mut self) -> Option<Plan> {
+        self.server();
+        self.session();
+        let secrets = self.gitlabs();
+        let keys = self.keys();
+        let headers = self.headers();
+        let mut users = UsersFiles::default();
+        let routes = self.routes(&mut users);
+        let server = &self.config.server;
+        Some(Plan {
+            public: server.public_url.as_ref().and_then(Origin::of),
+            trust: Trust::new(&server.trusted_proxies),
+            headers: headers?,
+            keys,
+            secrets,
+            routes: routes?,
+            users,
+            config: self.config.clone(),
+        })
+    }
+
+    fn error(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::error(key, message));
+    }
+
+    fn advise(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::error(key, message).help(help));
+    }
+
+    fn warn(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::warning(key, message).help(help));
+    }
+
+    fn server(&mut self) {
+        let server = &self.config.server;
+        if server.listen == server.admin && server.listen.port() != 0 {
+            self.error("server.admin", "this is the address of `server.listen` too");
+        }
+        if !server.admin.ip().is_loopback() {
+            self.warn(
+                "server.admin",
+                "the admin listener can be reached from other machines",
+                "it answers everybody: keep it on 127.0.0.1 or behind a network policy",
+            );
+        }
+        let any_host = self.config.route.iter().any(|route| route.host.is_none());
+        if server.public_url.is_none() && any_host {
+            self.advise(
+                "server.public_url",
+                "the address that browsers see is missing",
+                "set `public_url = \"https://app.example.com\"`, or give every route a `host`",
+            );
+        }
+        let limits = &server.limits;
+        for (key, size) in [
+            ("connections", limits.connections),
+            ("header_bytes", limits.header_bytes),
+            ("headers", limits.headers),
+        ] {
+            if size == 0 {
+                self.error(format!("server.limits.{key}"), "a limit of 0 lets nothing pass");
+            }
+        }
+    }
+
+    fn session(&mut self) {
+        let session = &self.config.session;
+        if session.recheck.is_zero() || session.lifetime.is_zero() {
+            let key = if session.lifetime.is_zero() { "lifetime" } else { "recheck" };
+            self.error(format!("session.{key}"), "this can't be zero");
+        }
+        if session.grace < session.recheck {
+            self.warn(
+                "session.grace",
+                "`grace` is shorter than `recheck`",
+                "it counts as `recheck`: while GitLab is out of reach, its last word is good for that long",
+            );
+        }
+        let https = self.config.server.public_url.as_ref().map(|url| url.scheme() == "https");
+        if session.cookie.same_site == config::SameSite::None && https == Some(false) {
+            self.advise(
+                "session.cookie.same_site",
+                "browsers keep `same_site = \"none\"` cookies over https only",
+                "use \"lax\", or an https `server.public_url`",
+            );
+        }
+        if let (Some(domain), Some(public)) =
+            (&session.cookie.domain, &self.config.server.public_url)
+        {
+            let host = public.host_str().unwrap_or_default();
+            let covers = host == domain || host.ends_with(&format!(".{domain}"));
+            if !covers {
+                let message = format!("`{host}` of `server.public_url` does not lie in `{domain}`");
+                self.error("session.cookie.domain", message);
+            }
+        }
+    }
+
+    fn keys(&mut self) -> Option<KeyRing> {
+        let keys = &self.config.session.keys;
+        if self.config.gitlab.is_empty() {
+            return None;
+        }
+        if keys.is_empty() {
+            self.advise(
+                "session.keys",
+                "no key to seal sessions with",
+                "run `labgate keygen` and set `keys = [{ file = \"session.key\" }]`",
+            );
+            return None;
+        }
+        let mut texts = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            match key.read(self.env) {
+                Ok(text) => texts.push(text),
+                Err(error) => self.error(format!("session.keys[{index}]"), chain(&error)),
+            }
+        }
+        if texts.len() < keys.len() {
+            return None;
+        }
+        match KeyRing::new(&texts) {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                let index = error.index().unwrap_or_default();
+                self.error(format!("session.keys[{index}]"), error.to_string());
+                None
+            },
+        }
+    }
+
+    fn gitlabs(&mut self) -> BTreeMap<String, Zeroizing<String>> {
+        let closed = self.config.route.iter().any(|route| route.allow != Some(Allow::Public));
+        if self.config.gitlab.is_empty() && closed {
+            self.advise(
+                "gitlab",
+                "no GitLab to sign in with",
+                "add `[gitlab.main]` with `base_url`, `client_id` and `client_secret`",
+            );
+        }
+        let mut secrets = BTreeMap::new();
+        for (name, gitlab) in &self.config.gitlab {
+            let key = format!("gitlab.{name}");
+            if gitlab.client_id.is_empty() {
+                self.advise(
+                    &format!("{key}.client_id"),
+                    "the application id is missing",
+                    "GitLab shows it after the application is registered; `labgate check` says what to register",
+                );
+            }
+            if let Some(secret) = &gitlab.client_secret {
+                match secret.read(self.env) {
+                    Ok(secret) => drop(secrets.insert(name.clone(), secret)),
+                    Err(error) => self.error(format!("{key}.client_secret"), chain(&error)),
+                }
+            }
+            self.transport(&key, gitlab);
+        }
+        secrets
+    }
+
+    /// Tokens over http can be read on the way; only a lab does that.
+    fn transport(&mut self, key: &str, gitlab: &config::GitLab) {
+        let (field, url) = match &gitlab.internal_url {
+            Some(url) => ("internal_url", url),
+            None => ("base_url", &gitlab.base_url),
+        };
+        if url.scheme() == "http" && !is_loopback(url) {
+            self.warn(
+                &format!("{key}.{field}"),
+                "tokens and the client secret go over http, where others on the way can read them",
+                "use https unless the network between labgate and GitLab is your own",
+            );
+        }
+    }
+
+    fn headers(&mut self) -> Option<HeaderTable> {
+        match HeaderTable::new(&self.config.identity.headers) {
+            Ok(table) => Some(table),
+            Err(errors) => {
+                for error in errors {
+                    self.error(format!("identity.headers.{}", error.header), error.reason);
+                }
+                None
+            },
+        }
+    }
+
+    fn routes(&mut self, users: &mut UsersFiles) -> Option<RouteTable<PlannedRoute>> {
+        if self.config.route.is_empty() {
+            self.advise(
+                "route",
+                "nothing is protected yet",
+                "add `[[route]]` with `upstream = \"http://127.0.0.1:3000\"` and `allow`",
+            );
+            return None;
+        }
+        let routes = self.config.route.iter().enumerate();
+        let entries: Vec<_> =
+            routes.filter_map(|(index, route)| self.route(index, route, users)).collect();
+        let complete = entries.len() == self.config.route.len();
+        match RouteTable::new(entries) {
+            Ok(table) => Some(table).filter(|_| complete),
+            Err(overlaps) if complete => {
+                for overlap in overlaps {
+                    let first = overlap.first;
+                    let message = format!("`route[{first}]` has the same host, path and methods");
+                    self.error(format!("route[{}]", overlap.second), message);
+                }
+                None
+            },
+            Err(_) => None,
+        }
+    }
+
+    fn route(
+        &mut self,
+        index: usize,
+        route: &config::Route,
+        users: &mut UsersFiles,
+    ) -> Option<Entry<PlannedRoute>> {
+        let key = format!("route[{index}]");
+        let upstream = self.upstream(&key, route.upstream.as_deref());
+        let gitlabs = self.named_gitlabs(&key, route);
+        let policy = self.policy(&key, route, users);
+        let host = route.host.as_ref().map_or_else(String::new, ToString::to_string);
+        let planned = PlannedRoute {
+            name: format!("{host}{}", route.path.as_str()),
+            names_host: route.host.is_some(),
+            policy: policy?,
+            upstream: upstream?,
+            gitlabs: gitlabs?,
+            sign_in_page: route.sign_in_page,
+        };
+        Some(Entry {
+            host: route.host.clone(),
+            path: route.path.clone(),
+            methods: route.methods.clone(),
+            value: planned,
+        })
+    }
+
+    fn upstream(&mut self, key: &str, upstream: Option<&str>) -> Option<String> {
+        let key = format!("{key}.upstream");
+        let Some(upstream) = upstream else {
+            self.advise(
+                &key,
+                "the application to forward to is missing",
+                "name an `[upstream.NAME]`, or give a URL such as \"http://127.0.0.1:3000\"",
+            );
+            return None;
+        };
+        if let Some(table) = self.config.upstream.get(upstream) {
+            if table.url.is_none() {
+                self.error(format!("upstream.{upstream}.url"), "the URL is missing");
+            }
+            return table.url.is_some().then(|| upstream.into());
+        }
+        if !upstream.contains("://") {
+            let message = format!("there is no `[upstream.{upstream}]`");
+            match nearest(upstream, self.config.upstream.keys().map(String::as_str)) {
+                Some(known) => self.advise(&key, message, format!("did you mean `{known}`?")),
+                None => self.error(key, message),
+            }
+            return None;
+        }
+        match config::origin(upstream) {
+            Ok(_) => Some(upstream.into()),
+            Err(message) => {
+                self.error(key, message);
+                None
+            },
+        }
+    }
+
+    fn named_gitlabs(&mut self, key: &str, route: &config::Route) -> Option<Vec<String>> {
+        let known = || self.config.gitlab.keys().map(String::as_str);
+        let Some(names) = &route.gitlab else { return Some(known().map(Into::into).collect()) };
+        if names.is_empty() {
+            self.error(format!("{key}.gitlab"), "an empty list lets nobody sign in");
+            return None;
+        }
+        let missing: Vec<_> = names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| !self.config.gitlab.contains_key(*name))
+            .map(|(index, name)| (index, name.clone(), nearest(name, known()).map(str::to_owned)))
+            .collect();
+        for (index, name, near) in &missing {
+            let key = format!("{key}.gitlab[{index}]");
+            let message = format!("there is no `[gitlab.{name}]`");
+            match near {
+                Some(near) => self.advise(&key, message, format!("did you mean `{near}`?")),
+                None => self.error(key, message),
+            }
+        }
+        missing.is_empty().then(|| names.clone())
+    }
+
+    fn policy(
+        &mut self,
+        key: &str,
+        route: &config::Route,
+        users: &mut UsersFiles,
+    ) -> Option<Policy> {
+        let key = format!("{key}.allow");
+        let Some(allow) = &route.allow else {
+            self.advise(
+                &key,
+                "nobody is said to be allowed",
+                "set `allow` to \"public\", \"signed-in\", or rules such as `[{ group = \"acme\" }]`",
+            );
+            return None;
+        };
+        self.all_of_gitlab_com(&key, route, allow);
+        match Policy::new(allow, users) {
+            Ok(policy) => Some(policy),
+            Err(errors) => {
+                for error in errors {
+                    let key = match &error {
+                        PolicyError::NoRules => key.clone(),
+                        PolicyError::EmptyRule(rule) | PolicyError::RoleAlone(rule) => {
+                            format!("{key}[{rule}]")
+                        },
+                        PolicyError::UsersFile { rule, .. } => format!("{key}[{rule}].users_file"),
+                    };
+                    self.error(key, chain(&error));
+                }
+                None
+            },
+        }
+    }
+
+    /// Anybody can have an account at gitlab.com, with any address that they can receive mail at.
+    fn all_of_gitlab_com(&mut self, key: &str, route: &config::Route, allow: &Allow) {
+        let admits = |name: &String| route.gitlab.as_ref().is_none_or(|names| names.contains(name));
+        let open = self
+            .config
+            .gitlab
+            .iter()
+            .any(|(name, gitlab)| admits(name) && gitlab.base_url.host_str() == Some("gitlab.com"));
+        match allow {
+            Allow::SignedIn if open && !route.insecure_allow_all_of_gitlab_com => self.advise(
+                key,
+                "everybody in the world can sign in at gitlab.com",
+                "name groups or users; or say `insecure_allow_all_of_gitlab_com = true` if that is meant",
+            ),
+            Allow::Rules(rules) if open => {
+                for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| by_domain(rule)) {
+                    let domain = rule.email_domain.as_deref().unwrap_or_default();
+                    self.warn(
+                        &format!("{key}[{index}].email_domain"),
+                        format!("an address at `{domain}` is all it takes, and gitlab.com's word for it"),
+                        "add a `group` to the rule if only colleagues should pass",
+                    );
+                }
+            },
+            Allow::Public | Allow::SignedIn | Allow::Rules(_) => {},
+        }
+    }
+}
+
+fn by_domain(rule: &Rule) -> bool {
+    rule.email_domain.is_some()
+        && rule.group.is_none()
+        && rule.user.is_none()
+        && rule.email.is_none()
+        && rule.users_file.is_none()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// An error with all its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
