@@ -1,0 +1,314 @@
+//! Header fields on their way through: what belongs to one connection ends here, and what labgate says about the client is its own.
+//!
+//! ```text
+//! request:   hop-by-hop and what Connection names ─▶ removed   X-Forwarded-{For,Proto,Host,Port}, X-Real-IP ─▶ removed, set anew
+//! response:  hop-by-hop and what Connection names ─▶ removed
+//! ```
+//!
+//! Forwarded stays only if a trusted peer sent it, and is never written; Via is not added (RFC 9110, 7.6.3, asks for it: upstreams behind one
+//! gate gain nothing from it). Identity headers are the identity room's, which strips and sets after [`prepare`].
+
+use std::{fmt::Write, net::IpAddr};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
+    header::{self, HOST, TE},
+};
+
+use super::upgrade;
+use crate::{body::Body, refusal::Refusal};
+
+/// What labgate knows about a request's client and tells the upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'request> {
+    /// Address of the other end of the socket.
+    pub peer: IpAddr,
+    /// Address of the client: the peer's, or what a trusted peer said.
+    pub client: IpAddr,
+    /// Whether the peer is one of `server.trusted_proxies`.
+    pub trusted: bool,
+    /// Scheme that the browser sees.
+    pub scheme: &'request str,
+    /// Host that the browser sees, without the port.
+    pub host: &'request str,
+    /// Port that the browser sees.
+    pub port: u16,
+}
+
+/// What [`prepare`] learned from fields that it removed.
+#[derive(Debug, Default)]
+pub struct Passage {
+    /// The protocol that the client wants to change to.
+    pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// Removes what is not the upstream's, and sets labgate's own forwarding fields; to be called before identity headers are set.
+///
+/// # Errors
+///
+/// `Refusal::Malformed` if the request asks for a WebSocket, but not properly (RFC 6455, 4.2.1).
+pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) -> Result<Passage, Refusal> {
+    let upgrade = upgrade::wish(request)?;
+    let headers = request.headers_mut();
+    let trailers = wants_trailers(headers);
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| !passes(name.as_str(), origin.trusted))
+        .cloned()
+        .collect();
+    remove_nominated(headers);
+    for name in unwanted {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    join_cookies(headers);
+    set_forwarding(headers, origin);
+    set_host(request);
+    Ok(Passage { upgrade })
+}
+
+/// Removes from a response what belongs to the connection that it came on.
+pub(super) fn clean_response(headers: &mut HeaderMap) {
+    remove_nominated(headers);
+    for name in HOP_BY_HOP {
+        headers.remove(*name);
+    }
+}
+
+/// Counts Max-Forwards down (RFC 9110, 7.6.2); true if this request may go no further.
+pub(super) fn is_last_hop(method: &Method, headers: &mut HeaderMap) -> bool {
+    if method != Method::OPTIONS && method != Method::TRACE {
+        return false;
+    }
+    let Some(left) = headers.get(header::MAX_FORWARDS) else {
+        return false;
+    };
+    let left = left.to_str().ok().and_then(|text| text.parse::<u32>().ok());
+    match left {
+        Some(left @ 1..) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+            false
+        },
+        Some(0) => true,
+        // RFC 9110 has no word for it: dropped rather than guessed.
+        None => {
+            headers.remove(header::MAX_FORWARDS);
+            false
+        },
+    }
+}
+
+/// Whether a trailer may carry this name: nothing that frames, routes, authenticates or says who the client is (RFC 9110, 6.5.1).
+pub(super) fn may_trail(name: &str) -> bool {
+    const NEVER: &[&str] = &[
+        "age",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expires",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "trailer",
+        "vary",
+        "www-authenticate",
+    ];
+    passes(name, false) && !NEVER.contains(&name) && !ENDS_HERE.contains(&name)
+}
+
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Names that frame or route: an alias of one of them is never an upstream's business.
+const ENDS_HERE: &[&str] = &["host", "content-length"];
+
+/// Own names, set anew.
+const FORWARDING: &[&str] = &[
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+];
+
+/// Whether a client's field goes on to the upstream under this name.
+fn passes(name: &str, trusted: bool) -> bool {
+    // Servers in the CGI tradition read `_`, and some read `.`, as `-`.
+    if name
+        .bytes()
+        .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
+    {
+        let fold = |byte: u8| match byte.is_ascii_alphanumeric() {
+            true => char::from(byte),
+            false => '-',
+        };
+        let folded: String = name.bytes().map(fold).collect();
+        return passes(&folded, false) && !ENDS_HERE.contains(&folded.as_str());
+    }
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            trusted
+                || !(name.starts_with("x-forwarded-")
+                    || name.starts_with("x-original-")
+                    || name.starts_with("x-rewrite-")
+                    || name == "x-real-ip")
+        },
+        Some(b'f') => trusted || name != "forwarded",
+        // hyper answers 100 as soon as the upstream wants the body.
+        Some(b'e') => name != "expect",
+        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h') => !HOP_BY_HOP.contains(&name),
+        _ => true,
+    }
+}
+
+/// Removes what Connection names, except what nobody may take away from a request by naming it (CVE-2025-48865 and its kin).
+fn remove_nominated(headers: &mut HeaderMap) {
+    let mut nominated = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let Ok(text) = value.to_str() else { continue };
+        for name in text.split(',').map(str::trim) {
+            if matches!(
+                name,
+                "keep-alive" | "close" | "Keep-Alive" | "Upgrade" | "upgrade" | ""
+            ) {
+                continue;
+            }
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+                && !is_kept(name.as_str())
+            {
+                nominated.push(name);
+            }
+        }
+    }
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+fn is_kept(name: &str) -> bool {
+    const KEPT: &[&str] = &[
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "forwarded",
+        "x-real-ip",
+    ];
+    ENDS_HERE.contains(&name) || KEPT.contains(&name) || name.starts_with("x-forwarded-")
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|value| {
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
+    })
+}
+
+/// HTTP/2 may split the cookie into several fields (RFC 9113, 8.2.3); HTTP/1.1 has one.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn set_forwarding(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    let client = address(origin.client);
+    let chain = match origin.trusted {
+        true => chain(headers, &FOR, origin.peer),
+        false => client.clone(),
+    };
+    for name in FORWARDING {
+        headers.remove(*name);
+    }
+    let scheme = match origin.scheme {
+        "https" => Some(HeaderValue::from_static("https")),
+        "http" => Some(HeaderValue::from_static("http")),
+        other => HeaderValue::from_str(other).ok(),
+    };
+    let port = match origin.port {
+        443 => HeaderValue::from_static("443"),
+        80 => HeaderValue::from_static("80"),
+        other => HeaderValue::from(other),
+    };
+    let set = [
+        (FOR, chain),
+        (HeaderName::from_static("x-real-ip"), client),
+        (HeaderName::from_static("x-forwarded-proto"), scheme),
+        (
+            HeaderName::from_static("x-forwarded-host"),
+            HeaderValue::from_str(origin.host).ok(),
+        ),
+        (HeaderName::from_static("x-forwarded-port"), Some(port)),
+    ];
+    for (name, value) in set {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn address(address: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::from_str(&address.to_canonical().to_string()).ok()
+}
+
+/// What a trusted peer said, with that peer as the last link.
+fn chain(headers: &HeaderMap, name: &HeaderName, peer: IpAddr) -> Option<HeaderValue> {
+    let mut chain = String::new();
+    for value in headers.get_all(name) {
+        let Ok(text) = value.to_str() else { continue };
+        write!(chain, "{text}, ").ok()?;
+    }
+    write!(chain, "{}", peer.to_canonical()).ok()?;
+    HeaderValue::from_str(&chain).ok()
+}
+
+/// The upstream hears the host as the client said it; HTTP/2 and absolute targets say it in the target (RFC 9112, 3.2.2).
+fn set_host(request: &mut Request<Body>) {
+    let Some(authority) = request.uri().authority() else {
+        return;
+    };
+    let text = authority.as_str();
+    let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    if let Ok(host) = HeaderValue::from_str(host) {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// Makes `request` one that HTTP/1.1 can carry to an upstream; path and query stay as they came.
+pub(super) fn to_origin_form(request: &mut Request<Body>) {
+    *request.version_mut() = Version::HTTP_11;
+    request.extensions_mut().clear();
+    if request.uri().authority().is_some() || request.uri().scheme().is_some() {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(|| http::Uri::from_static("/"), http::Uri::from);
+    }
+}

@@ -1,0 +1,181 @@
+//! WebSocket and other upgrades: who may ask, what the upstream's 101 must say, and the tunnels that follow.
+//!
+//! HTTP/2's extended CONNECT (RFC 8441) is not offered, so browsers open WebSockets over HTTP/1.1. An upgrade to HTTP/2 or TLS is dropped from the
+//! request, which then goes on as plain HTTP (RFC 9110, 7.8).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
+use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncWriteExt, copy, split},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{body::Body, refusal::Refusal};
+
+/// All upgraded connections of the process: counted, limited, and ended together.
+#[derive(Debug)]
+pub struct Tunnels {
+    limit: usize,
+    open: AtomicUsize,
+    end: CancellationToken,
+}
+
+impl Tunnels {
+    /// At most `limit` at once.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            open: AtomicUsize::new(0),
+            end: CancellationToken::new(),
+        })
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Closes every tunnel, also those that are just being opened.
+    pub fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// A place for one more tunnel, kept until dropped.
+    pub(super) fn reserve(self: &Arc<Self>) -> Result<Place, Refusal> {
+        self.open
+            .fetch_update(Relaxed, Relaxed, |open| {
+                (open < self.limit).then_some(open + 1)
+            })
+            .map_err(|_| Refusal::Exhausted("tunnels"))?;
+        Ok(Place(Arc::clone(self)))
+    }
+}
+
+/// One tunnel's place among all.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Tunnels>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How long the second direction may go on when the first has ended.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Passes bytes both ways until either side closes or all tunnels are ended.
+pub(super) async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, place: Place) {
+    let work = async {
+        let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
+            return;
+        };
+        let (mut client_out, mut client_in) = split(TokioIo::new(client));
+        let (mut upstream_out, mut upstream_in) = split(TokioIo::new(upstream));
+        let mut up = std::pin::pin!(async {
+            let copied = copy(&mut client_out, &mut upstream_in).await;
+            upstream_in.shutdown().await.and(copied)
+        });
+        let mut down = std::pin::pin!(async {
+            let copied = copy(&mut upstream_out, &mut client_in).await;
+            client_in.shutdown().await.and(copied)
+        });
+        // A side that fails is gone; one that has only ended may still be read by the other for a while.
+        tokio::select! {
+            copied = &mut up => if copied.is_ok() { drop(timeout(LINGER, down).await) },
+            copied = &mut down => if copied.is_ok() { drop(timeout(LINGER, up).await) },
+        }
+    };
+    tokio::select! {
+        () = work => {},
+        () = place.0.end.cancelled() => {},
+    }
+}
+
+/// The protocol that `request` asks to change to, if it may ask.
+pub(super) fn wish(request: &Request<Body>) -> Result<Option<HeaderValue>, Refusal> {
+    let headers = request.headers();
+    let Some(protocol) = headers.get(header::UPGRADE) else {
+        return Ok(None);
+    };
+    let asked = request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+        && headers.get_all(header::UPGRADE).iter().nth(1).is_none()
+        && connection_says_upgrade(headers);
+    match asked && may_be_asked_for(protocol) {
+        false => Ok(None),
+        true if is(protocol, "websocket") => websocket(request).map_or_else(
+            |why| Err(Refusal::Malformed(why)),
+            |()| Ok(Some(protocol.clone())),
+        ),
+        true => Ok(Some(protocol.clone())),
+    }
+}
+
+/// Whether a 101 with these fields changes to the protocol that was asked for.
+pub(super) fn is_granted(wish: &HeaderValue, headers: &HeaderMap) -> bool {
+    let mut granted = headers.get_all(header::UPGRADE).iter();
+    let same = granted
+        .next()
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(wish.as_bytes()));
+    same && granted.next().is_none() && connection_says_upgrade(headers)
+}
+
+/// One protocol, and none that carries HTTP past the gate.
+fn may_be_asked_for(protocol: &HeaderValue) -> bool {
+    let token = |byte: &u8| byte.is_ascii_graphic() && *byte != b',';
+    let name = protocol.as_bytes();
+    let begins = |start: &[u8]| {
+        name.get(..start.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(start))
+    };
+    !name.is_empty()
+        && name.iter().all(token)
+        && !begins(b"h2")
+        && !begins(b"h3")
+        && !begins(b"http")
+        && !begins(b"tls")
+}
+
+/// RFC 6455, 4.2.1.
+fn websocket(request: &Request<Body>) -> Result<(), &'static str> {
+    let headers = request.headers();
+    let one = |name| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    if request.method() != Method::GET {
+        return Err("a WebSocket begins with GET");
+    }
+    if one(header::SEC_WEBSOCKET_KEY).is_none_or(|key| key.len() != 24) {
+        return Err("a WebSocket needs one Sec-WebSocket-Key of 16 bytes");
+    }
+    match one(header::SEC_WEBSOCKET_VERSION) {
+        Some(version) if version == "13" => Ok(()),
+        _ => Err("a WebSocket needs Sec-WebSocket-Version 13"),
+    }
+}
+
+fn connection_says_upgrade(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+        })
+    })
+}
+
+fn is(value: &HeaderValue, name: &str) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(name.as_bytes())
+}
