@@ -20,8 +20,9 @@ use http::{HeaderMap, HeaderValue};
 
 pub use self::{
     landing::landing,
-    refresh::Refresher,
+    refresh::{Flights, Refresher},
     sign_in::{Landed, Start, Started},
+    sign_out::is_same_origin,
 };
 use self::refresh::Outcome;
 use crate::{

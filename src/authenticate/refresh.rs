@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
-    session::{Session, SessionId, Store, Tokens},
+    session::{Deadlines, Session, SessionId, Store, Tokens},
     telemetry::{Audit, AuditEvent, Metrics},
 };
 
@@ -46,13 +46,23 @@ pub enum Outcome {
 /// Lets sessions ask GitLab, each of them once at a time.
 #[derive(Debug)]
 pub struct Refresher {
-    flights: Mutex<HashMap<SessionId, Flight>>,
-    background: Handle,
-    store: Arc<Store>,
-    lifetime: Duration,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    /// Those under way; shared by all gates of a process, so that a reload doubles none.
+    pub flights: Arc<Flights>,
+    /// Where flights run.
+    pub background: Handle,
+    /// Gets what comes of them.
+    pub store: Arc<Store>,
+    /// How long sessions last.
+    pub deadlines: Deadlines,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// Tells when GitLab was asked.
+    pub clock: Clock,
 }
+
+/// The flights of a process, under way or just landed.
+#[derive(Debug, Default)]
+pub struct Flights(Mutex<HashMap<SessionId, Flight>>);
 
 #[derive(Clone, Debug)]
 struct Flight {
@@ -61,21 +71,9 @@ struct Flight {
 }
 
 impl Refresher {
-    /// Asks on `background`; what comes of it goes to `store`, for as long as a session lives.
-    pub fn new(
-        background: Handle,
-        store: Arc<Store>,
-        lifetime: Duration,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-    ) -> Self {
-        let flights = Mutex::default();
-        Self { flights, background, store, lifetime, metrics, clock }
-    }
-
     /// Lets `session` ask `provider`, beside the request; joins a flight that is in the air or has just landed.
     pub fn begin(self: &Arc<Self>, session: &Arc<Session>, provider: &Arc<Provider>) -> Waiting {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&session.id).filter(|flight| flight.serves(session)) {
             return Waiting(flight.outcome.clone());
         }
@@ -197,13 +195,13 @@ impl Refresher {
     async fn keep(&self, mut session: Session) -> Arc<Session> {
         session.generation += 1;
         let session = Arc::new(session);
-        let until = session.created + self.lifetime;
+        let until = session.until(&self.deadlines);
         self.store.put(session.clone(), until, self.clock.now()).await;
         session
     }
 
     async fn end(&self, session: &Session, cause: &'static str) -> Outcome {
-        let until = session.created + self.lifetime;
+        let until = session.until(&self.deadlines);
         self.store.revoke(session.id, until, self.clock.now()).await;
         self.metrics.session_revoked(cause);
         let user = session.identity.to_string();

@@ -41,7 +41,7 @@ impl Authenticator {
         if matches!(self.store.get(&session.id, now).await, Some(Overlay::Revoked)) {
             return None;
         }
-        self.store.revoke(session.id, session.created + self.deadlines.lifetime, now).await;
+        self.store.revoke(session.id, session.until(&self.deadlines), now).await;
         self.metrics.session_revoked(cause);
         Some(session)
     }

@@ -1,1 +1,292 @@
-//! To come.
+//! The one place that knows the order of the verbs.
+//!
+//! ```text
+//! request ─▶ target ─▶ ours? ─▶ endpoints
+//!               └────▶ admit: route ─▶ authenticate ─▶ authorize ─▶ permit ─▶ forward ─▶ finish
+//!                        └──────────┴── refusal ────────┴────────────────────▶ respond ─▶ finish
+//! ```
+//!
+//! A `Gate` is immutable and holds all that a configuration says; a reload builds another one beside it.
+
+mod build;
+mod endpoints;
+mod permit;
+mod plan;
+mod story;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use tokio::time::Instant;
+
+pub use self::{
+    build::{BuildError, Shared},
+    permit::{Permit, Route},
+    plan::{Env, Plan},
+};
+use self::{permit::NoPermit, story::Story};
+use crate::{
+    authenticate::{Authenticated, Authenticator},
+    body::{Body, Request, Response},
+    clock::Timestamp,
+    forward::{self, Passage},
+    gitlab::Provider,
+    identity::HeaderTable,
+    refusal::{Forbidden, Refusal, SignIn},
+    respond::{self, Voice},
+    route::RouteTable,
+    session::SessionCookie,
+    target::{Origin, Peer, Target, Trust},
+    telemetry::{Decision, RequestId, RouteMetrics},
+};
+
+/// Everything that one request needs.
+#[derive(Debug)]
+pub struct Gate {
+    shared: Arc<Shared>,
+    routes: RouteTable<Route>,
+    authenticator: Authenticator,
+    headers: HeaderTable,
+    cookie: SessionCookie,
+    public: Option<Origin>,
+    trust: Trust,
+    prefix: String,
+    own: Arc<RouteMetrics>,
+    none: Arc<RouteMetrics>,
+    users: crate::authorize::UsersFiles,
+}
+
+/// A refusal together with what was known when it came.
+#[derive(Debug)]
+pub struct Refused<'g> {
+    /// Why.
+    pub refusal: Refusal,
+    /// The route that was asked for, if there is one.
+    pub route: Option<&'g Route>,
+    /// Who asked.
+    pub who: Authenticated,
+}
+
+impl Gate {
+    /// Answers one request.
+    pub async fn handle(&self, request: Request, peer: Peer) -> Response {
+        let began = Instant::now();
+        let (parts, body) = request.into_parts();
+        let target = Target::read(&parts, &peer, &self.trust, self.public.as_ref());
+        let mut story = Story::begin(self.request_id(&target, &parts), &parts, &target);
+        let html = respond::prefers_html(&parts.headers);
+        let answer = match &target {
+            Ok(target) => self.answer(target, parts, body, peer, &mut story).await,
+            Err(reason) => Err(Refusal::Malformed(reason)),
+        };
+        let mut response = answer.unwrap_or_else(|refusal| {
+            story.refused(&refusal);
+            let again = story.again.take();
+            let voice = Voice {
+                html,
+                request_id: story.request_id.as_str(),
+                prefix: &self.prefix,
+                again: again.as_deref(),
+            };
+            respond::refuse(&refusal, &voice)
+        });
+        finish(&mut response, &mut story);
+        let metrics = match (story.decision, story.route) {
+            (_, Some(route)) => &route.metrics,
+            (Decision::Own, None) => &self.own,
+            (_, None) => &self.none,
+        };
+        story.tell(&response, began.elapsed(), metrics);
+        response
+    }
+
+    /// Reads files that the configuration names and that may change by themselves; blocks, so call it beside the requests.
+    pub fn refresh_files(&self) {
+        self.users.refresh();
+    }
+
+    /// The GitLabs that people may sign in with.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.authenticator.providers.values()
+    }
+
+    async fn answer<'g>(
+        &'g self,
+        target: &Target,
+        parts: Parts,
+        body: Body,
+        peer: Peer,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let now = self.shared.clock.now();
+        if let Some(path) = target.below(&self.prefix) {
+            story.decision = Decision::Own;
+            return self.endpoint(path, target, &parts, now, story).await;
+        }
+        let permit = match self.admit(target, &parts.headers, now).await {
+            Ok(permit) => permit,
+            Err(refused) => {
+                story.who(refused.route, refused.who);
+                return Err(refused.refusal);
+            },
+        };
+        story.permitted(&permit);
+        let (request, passage) = self.outgoing(target, parts, body, peer, &permit, story)?;
+        let upstream = permit.route().upstream();
+        let tunnels = &self.shared.tunnels;
+        let mut response = permit.forward(request, passage, peer.core, tunnels).await?;
+        let dropped = self.cookie.drop_hostile_set_cookies(response.headers_mut());
+        if dropped > 0 {
+            tracing::warn!(
+                request_id = story.request_id.as_str(),
+                upstream = upstream.name(),
+                cookies = dropped,
+                "the application tried to set cookies of labgate's own; they were dropped"
+            );
+        }
+        Ok(response)
+    }
+
+    /// Whether a request for `target` with these `headers` may pass: the one decision, whoever asks for it.
+    ///
+    /// # Errors
+    /// Why not, and what was known then.
+    pub async fn admit(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Permit<'_>, Refused<'_>> {
+        let route = self.routes.resolve(target, Route::is_public).map_err(|miss| Refused {
+            refusal: miss.into(),
+            route: None,
+            who: Authenticated::default(),
+        })?;
+        let who = match self.authenticator.authenticate(target, headers, now).await {
+            Ok(who) => who,
+            Err(_) if route.is_public() => Authenticated::default(),
+            Err(refusal) => {
+                let who = Authenticated::default();
+                return Err(Refused { refusal, route: Some(route), who });
+            },
+        };
+        route.permit(who).map_err(|(reason, who)| {
+            let refusal = match reason {
+                NoPermit::SignIn => Refusal::SignIn(SignIn {
+                    url: self.sign_in_url(target, Some(route)),
+                    navigation: respond::is_navigation(&target.method, headers),
+                }),
+                NoPermit::Forbidden(rules) => {
+                    Refusal::Forbidden(Box::new(self.forbidden(target, route, &who, rules)))
+                },
+            };
+            Refused { refusal, route: Some(route), who }
+        })
+    }
+
+    fn forbidden(
+        &self,
+        target: &Target,
+        route: &Route,
+        who: &Authenticated,
+        rules: Vec<crate::refusal::Unmet>,
+    ) -> Forbidden {
+        let identity = who.identity();
+        let provider =
+            identity.and_then(|identity| self.authenticator.providers.get(&identity.gitlab));
+        Forbidden {
+            username: identity.map(|identity| identity.username.clone()).unwrap_or_default(),
+            gitlab: provider.map_or_else(String::new, |provider| provider.label().into()),
+            switch_url: self.switch_url(target, route, identity.map(|who| who.gitlab.as_str())),
+            rules,
+        }
+    }
+
+    /// The request as the upstream gets it; the order is hop-by-hop, strip, set.
+    fn outgoing(
+        &self,
+        target: &Target,
+        parts: Parts,
+        body: Body,
+        peer: Peer,
+        permit: &Permit<'_>,
+        story: &Story<'_>,
+    ) -> Result<(Request, Passage), Refusal> {
+        let mut request = Request::from_parts(parts, body);
+        let origin = forward::Origin {
+            peer: peer.addr.ip(),
+            client: target.client,
+            trusted: target.trusted,
+            scheme: target.origin.scheme.as_str(),
+            host: &target.origin.host,
+            port: target.origin.port(),
+        };
+        let passage = forward::prepare(&mut request, &origin)?;
+        let headers = request.headers_mut();
+        self.headers.strip(headers);
+        self.cookie.strip(headers);
+        if let Some(identity) = permit.who().identity() {
+            self.headers.write(identity, headers);
+        }
+        headers.insert(REQUEST_ID, story.request_id.to_header());
+        Ok((request, passage))
+    }
+
+    fn request_id(&self, target: &Result<Target, &'static str>, parts: &Parts) -> RequestId {
+        let given = match target {
+            Ok(target) if target.trusted => {
+                parts.headers.get(REQUEST_ID).and_then(RequestId::given)
+            },
+            Ok(_) | Err(_) => None,
+        };
+        given.unwrap_or_else(|| self.shared.request_ids.next())
+    }
+
+    /// The origin on which a sign-in for `target` takes place: its own if routes name its host, else the public one.
+    fn home<'a>(&'a self, target: &'a Target, route: Option<&Route>) -> &'a Origin {
+        let own = match route {
+            Some(route) => route.names_host,
+            None => self.routes.names_host(&target.origin.host),
+        };
+        match &self.public {
+            Some(public) if !own || public.host == target.origin.host => public,
+            Some(_) | None => &target.origin,
+        }
+    }
+
+    fn sign_in_url(&self, target: &Target, route: Option<&Route>) -> String {
+        let home = self.home(target, route);
+        let rd = match *home == target.origin {
+            true => target.path_and_query().to_owned(),
+            false => target.url(),
+        };
+        format!("{home}{}/sign_in?rd={}", self.prefix, encoded(&rd))
+    }
+
+    fn switch_url(&self, target: &Target, route: &Route, gitlab: Option<&str>) -> String {
+        let sign_in = self.sign_in_url(target, Some(route));
+        let known = gitlab.filter(|gitlab| route.admits(gitlab));
+        let start = |gitlab: &str| {
+            let start = sign_in.replacen("/sign_in?", "/start?", 1);
+            format!("{start}&gitlab={}&account=other", encoded(gitlab))
+        };
+        known.map(start).unwrap_or(sign_in)
+    }
+}
+
+/// `X-Request-Id` and the cookies that came up on the way.
+fn finish(response: &mut Response, story: &mut Story<'_>) {
+    let headers = response.headers_mut();
+    for cookie in story.set_cookies.drain(..) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    let id: HeaderValue = story.request_id.to_header();
+    headers.insert(REQUEST_ID, id);
+}
+
+/// A value as it stands in a query.
+fn encoded(value: &str) -> String {
+    url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -25,7 +25,7 @@ pub struct Plan {
     pub(super) public: Option<Origin>,
     pub(super) trust: Trust,
     pub(super) headers: HeaderTable,
-    pub(super) keys: Option<KeyRing>,
+    pub(super) keys: KeyRing,
     pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
     pub(super) routes: RouteTable<PlannedRoute>,
     pub(super) users: UsersFiles,
@@ -70,11 +70,6 @@ impl Plan {
         });
         origins.map(|origin| format!("{origin}{prefix}/callback")).collect()
     }
-
-    /// Every group that some rule mentions.
-    pub(super) fn policies(&self) -> impl Iterator<Item = &Policy> {
-        self.routes.values().map(|route| &route.policy)
-    }
 }
 
 /// Draws one plan and gathers what is wrong.
@@ -98,7 +93,7 @@ impl Draft<'_> {
             public: server.public_url.as_ref().and_then(Origin::of),
             trust: Trust::new(&server.trusted_proxies),
             headers: headers?,
-            keys,
+            keys: keys?,
             secrets,
             routes: routes?,
             users,
@@ -185,9 +180,6 @@ impl Draft<'_> {
 
     fn keys(&mut self) -> Option<KeyRing> {
         let keys = &self.config.session.keys;
-        if self.config.gitlab.is_empty() {
-            return None;
-        }
         if keys.is_empty() {
             self.advise(
                 "session.keys",
@@ -217,8 +209,7 @@ impl Draft<'_> {
     }
 
     fn gitlabs(&mut self) -> BTreeMap<String, Zeroizing<String>> {
-        let closed = self.config.route.iter().any(|route| route.allow != Some(Allow::Public));
-        if self.config.gitlab.is_empty() && closed {
+        if self.config.gitlab.is_empty() {
             self.advise(
                 "gitlab",
                 "no GitLab to sign in with",

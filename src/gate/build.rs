@@ -1,0 +1,220 @@
+//! From a plan to a gate, around what all gates of a process share.
+
+use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::{
+    Gate, Route,
+    plan::{Env, Plan},
+};
+use crate::{
+    authenticate::{Authenticator, Flights, Refresher},
+    clock::Clock,
+    config,
+    forward::{self, Reserved, Tunnels, Upstream},
+    gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
+    route::{Entry, RouteTable},
+    session::{
+        Attempts, CookieError, Deadlines, Random, SessionCodec, SessionCookie, Store, StoreLimits,
+    },
+    telemetry::{Metrics, RequestIds},
+};
+
+/// What all gates of one process share, so that a reload loses nothing of it.
+pub struct Shared {
+    /// Tells the time.
+    pub clock: Clock,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// Upgraded connections, whoever opened them.
+    pub tunnels: Arc<Tunnels>,
+    pub(super) request_ids: RequestIds,
+    background: Handle,
+    cores: usize,
+    random: Random,
+    store: Arc<Store>,
+    flights: Arc<Flights>,
+    roots: Roots,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+/// Why there is no gate although the plan is sound.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A GitLab can't be used.
+    #[error("gitlab.{0}")]
+    GitLab(String, #[source] ProviderError),
+    /// An upstream can't be used.
+    #[error("upstream {0}")]
+    Upstream(String, #[source] io::Error),
+    /// The session cookie can't be as configured.
+    #[error("session.cookie")]
+    Cookie(#[from] CookieError),
+    /// TLS can't be set up.
+    #[error("TLS can't be set up")]
+    Tls(#[from] rustls::Error),
+    /// The system gives no random numbers.
+    #[error(transparent)]
+    Random(#[from] crate::session::NoRandom),
+}
+
+impl Shared {
+    /// What a process with this configuration shares among its gates; calls to GitLab run on `background`.
+    ///
+    /// # Errors
+    /// When TLS or randomness can't be had.
+    pub fn new(
+        limits: &config::Limits,
+        clock: Clock,
+        background: Handle,
+        cores: usize,
+    ) -> Result<Arc<Self>, BuildError> {
+        let random = Random::system();
+        let seed = u128::from_le_bytes(random.bytes()?);
+        let revision = option_env!("LABGATE_REVISION").unwrap_or_default();
+        Ok(Arc::new(Self {
+            clock,
+            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), revision)),
+            tunnels: Tunnels::new(limits.tunnels),
+            request_ids: RequestIds::new(seed),
+            background,
+            cores,
+            random,
+            store: Arc::new(Store::memory(StoreLimits::default())),
+            flights: Arc::default(),
+            roots: Roots::system(),
+            tls: forward::tls()?,
+        }))
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Shared").field("cores", &self.cores).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// The gate of `plan`.
+    ///
+    /// # Errors
+    /// When a certificate file, an address or the session cookie can't be used after all.
+    pub fn build(plan: Plan, shared: &Arc<Shared>, env: Env<'_>) -> Result<Self, BuildError> {
+        let providers = providers(&plan, shared, env)?;
+        let upstreams = upstreams(&plan, shared)?;
+        let Plan { config, public, trust, headers, keys, routes, users, .. } = plan;
+        let keys = Arc::new(keys);
+        let cookie = SessionCookie::new(&config.session.cookie)?;
+        let deadlines = Deadlines::from(&config.session);
+        let (store, random) = (shared.store.clone(), shared.random.clone());
+        let authenticator = Authenticator {
+            providers,
+            codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
+            attempts: Attempts::new(&cookie, &config.server.prefix, keys, random.clone()),
+            refresher: Arc::new(Refresher {
+                flights: shared.flights.clone(),
+                background: shared.background.clone(),
+                store: store.clone(),
+                deadlines,
+                metrics: shared.metrics.clone(),
+                clock: shared.clock.clone(),
+            }),
+            store,
+            deadlines,
+            recheck_timeout: config.session.recheck_timeout,
+            random,
+            metrics: shared.metrics.clone(),
+            background: shared.background.clone(),
+        };
+        let routes = routes.map(|planned| {
+            let upstream = upstreams.get(&planned.upstream).cloned();
+            let metrics = shared.metrics.route(&planned.name);
+            Route::new(planned, upstream.expect("the plan resolved it"), metrics)
+        });
+        Ok(Self {
+            shared: shared.clone(),
+            routes,
+            authenticator,
+            headers,
+            cookie,
+            public,
+            trust,
+            prefix: config.server.prefix,
+            own: shared.metrics.route("labgate"),
+            none: shared.metrics.route("none"),
+            users,
+        })
+    }
+}
+
+fn providers(
+    plan: &Plan,
+    shared: &Arc<Shared>,
+    env: Env<'_>,
+) -> Result<BTreeMap<String, Arc<Provider>>, BuildError> {
+    let mut providers = BTreeMap::new();
+    for (name, gitlab) in &plan.config.gitlab {
+        let secret = plan.secrets.get(name).cloned();
+        let observe = Arc::new(Observed(shared.metrics.clone()));
+        let needs = needs(&plan.config, name);
+        let provider = Provider::new(name, gitlab, secret, needs, &shared.roots, env, observe)
+            .map_err(|error| BuildError::GitLab(name.clone(), error))?;
+        providers.insert(name.clone(), Arc::new(provider));
+    }
+    Ok(providers)
+}
+
+/// What the rules of routes that admit the GitLab called `name` need to know of its users.
+pub(super) fn needs(config: &config::Config, name: &str) -> Needs {
+    let routes = config.route.iter().filter(|route| {
+        route.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
+    });
+    let rules = routes.filter_map(|route| match &route.allow {
+        Some(config::Allow::Rules(rules)) => Some(rules),
+        Some(config::Allow::Public | config::Allow::SignedIn) | None => None,
+    });
+    let groups = rules.flatten().filter_map(|rule| {
+        Some(GroupNeed { path: rule.group.clone()?, role: rule.role })
+    });
+    Needs { groups: groups.collect(), hand_on: config.identity.groups.clone() }
+}
+
+fn upstreams(
+    plan: &Plan,
+    shared: &Arc<Shared>,
+) -> Result<BTreeMap<String, Arc<Upstream>>, BuildError> {
+    let headers = plan.headers.clone();
+    let reserved: Reserved = Arc::new(move |name| headers.claims(name));
+    let mut upstreams = BTreeMap::new();
+    for planned in plan.routes.values() {
+        let name = &planned.upstream;
+        if upstreams.contains_key(name) {
+            continue;
+        }
+        let table = plan.config.upstream.get(name).cloned().unwrap_or_default();
+        let url = table.url.or_else(|| Url::parse(name).ok()).expect("the plan resolved it");
+        let upstream = Upstream::new(forward::Settings {
+            name,
+            url: &url,
+            connect_timeout: table.connect_timeout,
+            response_timeout: table.response_timeout,
+            cores: shared.cores,
+            tls: &shared.tls,
+            reserved: reserved.clone(),
+        })
+        .map_err(|error| BuildError::Upstream(name.clone(), error))?;
+        upstreams.insert(name.clone(), Arc::new(upstream));
+    }
+    Ok(upstreams)
+}
+
+/// Requests to GitLab, as metrics count them.
+struct Observed(Arc<Metrics>);
+
+impl Observe for Observed {
+    fn request(&self, gitlab: &str, endpoint: &'static str, status: &str, took: Duration) {
+        self.0.gitlab_request(gitlab, endpoint, status, took);
+    }
+}

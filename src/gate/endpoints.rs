@@ -1,0 +1,327 @@
+//! labgate's own paths below `server.prefix`: signing in and out, and telling who is signed in.
+//!
+//! They answer on every host that a route serves, and on that of `server.public_url`; nothing below the prefix ever reaches an upstream.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, Method, StatusCode, request::Parts};
+use serde::Serialize;
+
+use super::{Gate, encoded, story::Story};
+use crate::{
+    authenticate::{self, Start, is_same_origin, landing},
+    body::Response,
+    clock::Timestamp,
+    gitlab::Provider,
+    refusal::{Attempt, Refusal},
+    respond::{self, Choice, SignOut, SignedOut, Voice},
+    target::Target,
+    telemetry::AuditEvent,
+};
+
+impl Gate {
+    /// Answers what lies at `path` below the prefix.
+    pub(super) async fn endpoint<'g>(
+        &'g self,
+        path: &str,
+        target: &Target,
+        parts: &Parts,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        self.serves(target)?;
+        let headers = &parts.headers;
+        let query = Query::of(target);
+        match (path, target.method.as_str()) {
+            ("/sign_in", "GET" | "HEAD") => self.sign_in(target, headers, &query, now, story),
+            ("/start", "GET") => self.start(target, headers, &query, now, story),
+            ("/callback", "GET") => self.callback(target, headers, now, story).await,
+            ("/sign_out", "GET" | "HEAD") => {
+                self.ask_to_sign_out(target, headers, &query, now, story).await
+            },
+            ("/sign_out", "POST") => self.sign_out(target, headers, &query, now, story).await,
+            ("/userinfo", "GET" | "HEAD") => self.userinfo(target, headers, now, story).await,
+            ("/sign_in" | "/userinfo", _) => not_allowed(&[Method::GET, Method::HEAD]),
+            ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
+            ("/sign_out", _) => not_allowed(&[Method::GET, Method::HEAD, Method::POST]),
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
+    /// A host that is not ours gets no cookies and no redirect made of its name.
+    fn serves(&self, target: &Target) -> Result<(), Refusal> {
+        let host = &target.origin.host;
+        let public = self.public.as_ref().is_some_and(|public| public.host == *host);
+        match public || self.routes.names_host(host) {
+            true => Ok(()),
+            false => Err(Refusal::Misdirected),
+        }
+    }
+
+    /// The page between, or straight on where there is one choice.
+    fn sign_in<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let rd = self.landing(query.get("rd"), target);
+        let (gitlabs, page) = self.choices(&rd);
+        if let ([gitlab], false, "GET") = (gitlabs.as_slice(), page, target.method.as_str()) {
+            let gitlab = gitlab.name().to_owned();
+            return self.begin(&gitlab, rd, false, target, headers, query, now, story);
+        }
+        let choices: Vec<_> = gitlabs
+            .iter()
+            .map(|gitlab| Choice {
+                label: gitlab.label().into(),
+                url: format!(
+                    "{}/start?gitlab={}&rd={}",
+                    self.prefix,
+                    encoded(gitlab.name()),
+                    encoded(&rd)
+                ),
+            })
+            .collect();
+        let destination = rd.split(['?', '#']).next().unwrap_or_default();
+        let destination = destination.split_once("://").map_or(destination, |(_, rest)| rest);
+        Ok(respond::sign_in_page(&choices, destination, &self.voice(story)))
+    }
+
+    fn start<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let rd = self.landing(query.get("rd"), target);
+        let (choices, _) = self.choices(&rd);
+        let gitlab = match (query.get("gitlab"), choices.as_slice()) {
+            ("", [only]) => only.name().to_owned(),
+            ("", _) => return self.sign_in(target, headers, query, now, story),
+            (name, _) => name.to_owned(),
+        };
+        // Another site must not be able to sign somebody out of GitLab with a link.
+        let fetch_site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+        let asked_here = matches!(fetch_site, None | Some(b"same-origin" | b"none"));
+        let other = query.get("account") == "other" && asked_here;
+        self.begin(&gitlab, rd, other, target, headers, query, now, story)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of a request, told whole")]
+    fn begin<'g>(
+        &'g self,
+        gitlab: &str,
+        rd: String,
+        other_account: bool,
+        target: &Target,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let provider =
+            self.authenticator.providers.get(gitlab).ok_or(Attempt::UnknownGitLab)?;
+        let start = Start {
+            provider,
+            rd,
+            redirect_uri: format!("{}{}/callback", self.home(target, None), self.prefix),
+            other_account,
+            forwarded: query.pairs().collect(),
+        };
+        let started = self.authenticator.start(start, target, headers, now)?;
+        story.set_cookies.extend(started.set_cookies);
+        Ok(respond::redirect(&started.location, []))
+    }
+
+    async fn callback<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let landed = match self.authenticator.callback(target, headers, now).await {
+            Ok(landed) => landed,
+            // Back button, reload: whoever is signed in is simply sent on.
+            Err(Attempt::State) if self.is_signed_in(target, headers, now, story).await => {
+                return Ok(respond::redirect(&format!("{}/", target.origin), []));
+            },
+            Err(attempt) => return Err(attempt.into()),
+        };
+        self.authenticator.replace(target, headers, now).await;
+        story.audit(AuditEvent::SignIn, Some(&landed.session));
+        story.set_cookies.extend(landed.set_cookies);
+        Ok(respond::redirect(&self.landing(&landed.rd, target), []))
+    }
+
+    async fn ask_to_sign_out<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let rd = self.landing(query.get("rd"), target);
+        let who = self.authenticator.authenticate(target, headers, now).await.unwrap_or_default();
+        let identity = who.identity();
+        let provider = identity.and_then(|who| self.authenticator.providers.get(&who.gitlab));
+        let ask = SignOut {
+            username: identity.map(|identity| identity.username.as_str()),
+            gitlab: provider.map(|provider| provider.label()),
+            rd: &rd,
+        };
+        let page = respond::sign_out_page(&ask, &self.voice(story));
+        story.who(None, who);
+        Ok(page)
+    }
+
+    async fn sign_out<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        if !is_same_origin(target, headers) {
+            return Err(Refusal::CrossSite);
+        }
+        let (session, cleared) = self.authenticator.sign_out(target, headers, now).await;
+        story.set_cookies.push(cleared);
+        if session.is_some() {
+            story.audit(AuditEvent::SignOut, session.as_ref());
+        }
+        let provider = session
+            .as_ref()
+            .and_then(|session| self.authenticator.providers.get(&session.identity.gitlab));
+        let rd = Some(query.get("rd")).filter(|rd| !rd.is_empty());
+        let rd = rd.map(|rd| self.landing(rd, target));
+        let done = SignedOut {
+            gitlab: provider.map(|provider| (provider.label(), provider.base_url().as_str())),
+            rd: rd.as_deref(),
+        };
+        Ok(respond::signed_out_page(&done, &self.voice(story)))
+    }
+
+    async fn userinfo<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let who = self.authenticator.authenticate(target, headers, now).await?;
+        let Some(session) = who.session.clone() else {
+            story.who(None, who);
+            return Err(Refusal::SignIn(crate::refusal::SignIn {
+                url: format!("{}{}/sign_in", self.home(target, None), self.prefix),
+                navigation: false,
+            }));
+        };
+        story.who(None, who);
+        let identity = &session.identity;
+        let groups = identity.groups.iter().map(|group| (group.path.as_str(), group.level.name()));
+        let info = UserInfo {
+            gitlab: &identity.gitlab,
+            issuer: &identity.issuer,
+            sub: &identity.sub,
+            username: &identity.username,
+            name: &identity.name,
+            email: identity.email.as_deref(),
+            groups: groups.collect(),
+            signed_in_at: session.created.unix(),
+            expires_at: session.until(&self.authenticator.deadlines).unix(),
+        };
+        Ok(respond::json(StatusCode::OK, &info))
+    }
+
+    async fn is_signed_in<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> bool {
+        let who = self.authenticator.authenticate(target, headers, now).await.unwrap_or_default();
+        let signed_in = who.session.is_some();
+        story.who(None, who);
+        signed_in
+    }
+
+    /// Where `rd` leads, if it leads anywhere that labgate serves.
+    fn landing(&self, rd: &str, target: &Target) -> String {
+        let origin = self.home(target, None);
+        landing(rd, origin, &self.prefix, &|host| self.routes.names_host(host))
+    }
+
+    /// The GitLabs that may sign in for what lies at `rd`, and whether the page that asks is wanted in any case.
+    fn choices(&self, rd: &str) -> (Vec<&Provider>, bool) {
+        let providers = &self.authenticator.providers;
+        let route = url::Url::parse(rd).ok().and_then(|url| {
+            let host = url.host_str()?;
+            self.routes.lookup(host, url.path().as_bytes(), &Method::GET).ok()
+        });
+        let names = route.map_or_else(
+            || providers.keys().collect::<Vec<_>>(),
+            |route| route.gitlabs.iter().collect(),
+        );
+        let choices = names.into_iter().filter_map(|name| providers.get(name)).map(AsRef::as_ref);
+        (choices.collect(), route.is_some_and(|route| route.sign_in_page))
+    }
+
+    fn voice<'a>(&'a self, story: &'a Story<'_>) -> Voice<'a> {
+        Voice {
+            html: true,
+            request_id: story.request_id.as_str(),
+            prefix: &self.prefix,
+            again: None,
+        }
+    }
+}
+
+/// What `/userinfo` tells about the session.
+#[derive(Serialize)]
+struct UserInfo<'a> {
+    gitlab: &'a str,
+    issuer: &'a str,
+    sub: &'a str,
+    username: &'a str,
+    name: &'a str,
+    email: Option<&'a str>,
+    /// Full path to role.
+    groups: BTreeMap<&'a str, &'static str>,
+    signed_in_at: u64,
+    expires_at: u64,
+}
+
+/// The parameters of a query; of a doubled one the first counts.
+struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    fn of(target: &'a Target) -> Self {
+        let query = target.path_and_query().split_once('?').map_or("", |(_, query)| query);
+        Self(url::form_urlencoded::parse(query.as_bytes()).take(MOST).collect())
+    }
+
+    /// The value of `name`, empty if it is missing.
+    fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().map(|(name, value)| (name.to_string(), value.to_string()))
+    }
+}
+
+/// How many parameters are looked at.
+const MOST: usize = 32;
+
+fn not_allowed(methods: &[Method]) -> Result<Response, Refusal> {
+    Err(Refusal::MethodNotAllowed(methods.to_vec()))
+}

@@ -1,0 +1,123 @@
+//! Routes and permits: the only code that can reach a route's upstream.
+//!
+//! `Permit` has private fields and one maker, [`Route::permit`], which runs the route's policy. A request that was not judged can't be forwarded: that would not compile.
+
+use std::sync::Arc;
+
+use crate::{
+    authenticate::Authenticated,
+    authorize::{Denial, Policy},
+    body::{Request, Response},
+    forward::{Passage, Tunnels, Upstream},
+    identity::Identity,
+    refusal::{Refusal, Unmet},
+    telemetry::RouteMetrics,
+};
+
+/// What one `[[route]]` leads to, and who may go there.
+#[derive(Debug)]
+pub struct Route {
+    pub(super) name: String,
+    pub(super) names_host: bool,
+    pub(super) sign_in_page: bool,
+    pub(super) gitlabs: Vec<String>,
+    pub(super) metrics: Arc<RouteMetrics>,
+    policy: Policy,
+    upstream: Arc<Upstream>,
+}
+
+/// Proof that a route's policy was run and agreed.
+#[derive(Debug)]
+pub struct Permit<'g> {
+    route: &'g Route,
+    who: Authenticated,
+}
+
+/// Why there is no permit.
+#[derive(Debug)]
+pub(super) enum NoPermit {
+    /// Nobody is signed in.
+    SignIn,
+    /// Somebody is, but may not pass.
+    Forbidden(Vec<Unmet>),
+}
+
+impl Route {
+    pub(super) fn new(
+        planned: super::plan::PlannedRoute,
+        upstream: Arc<Upstream>,
+        metrics: Arc<RouteMetrics>,
+    ) -> Self {
+        let super::plan::PlannedRoute { name, names_host, policy, gitlabs, sign_in_page, .. } =
+            planned;
+        Self { name, names_host, sign_in_page, gitlabs, metrics, policy, upstream }
+    }
+
+    /// Whether everybody may pass, signed in or not.
+    pub(super) fn is_public(&self) -> bool {
+        self.policy.is_public()
+    }
+
+    /// Whether users of the GitLab of this table name may sign in here.
+    pub(super) fn admits(&self, gitlab: &str) -> bool {
+        self.gitlabs.iter().any(|name| name == gitlab)
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Runs the policy; gives `who` back if it says no.
+    pub(super) fn permit(
+        &self,
+        mut who: Authenticated,
+    ) -> Result<Permit<'_>, (NoPermit, Authenticated)> {
+        let stranger = who.identity().filter(|identity| !self.admits(&identity.gitlab));
+        if let Some(identity) = stranger {
+            if !self.is_public() {
+                let unmet = self.other_gitlab(identity);
+                return Err((NoPermit::Forbidden(vec![unmet]), who));
+            }
+            // A public route lets anybody pass, but hears only of those whom it knows.
+            who.session = None;
+        }
+        match self.policy.check(who.identity()) {
+            Ok(()) => Ok(Permit { route: self, who }),
+            Err(Denial::SignIn) => Err((NoPermit::SignIn, who)),
+            Err(Denial::Forbidden(rules)) => Err((NoPermit::Forbidden(rules), who)),
+        }
+    }
+
+    fn other_gitlab(&self, identity: &Identity) -> Unmet {
+        Unmet {
+            needed: format!("an account at {}", self.gitlabs.join(" or ")),
+            held: format!("signed in at {}", identity.gitlab),
+        }
+    }
+}
+
+impl<'g> Permit<'g> {
+    /// Where it leads.
+    pub fn route(&self) -> &'g Route {
+        self.route
+    }
+
+    /// Who holds it; nobody on public routes, perhaps.
+    pub fn who(&self) -> &Authenticated {
+        &self.who
+    }
+
+    /// Hands `request` to the route's upstream.
+    ///
+    /// # Errors
+    /// When the upstream does not do its part, or tunnels have run out.
+    pub async fn forward(
+        self,
+        request: Request,
+        passage: Passage,
+        core: usize,
+        tunnels: &Arc<Tunnels>,
+    ) -> Result<Response, Refusal> {
+        self.route.upstream.send(request, passage, core, tunnels).await
+    }
+}

@@ -1,0 +1,152 @@
+//! What happened to one request, gathered on the way and told once: an access line, metrics, and an audit line where trust was refused.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Version, header, request::Parts};
+
+use super::permit::{Permit, Route};
+use crate::{
+    authenticate::Authenticated,
+    body::Response,
+    refusal::{Fault, Refusal},
+    session::Session,
+    target::Target,
+    telemetry::{Access, Audit, AuditEvent, Decision, RequestId, RouteMetrics},
+};
+
+/// What happened to one request so far.
+#[derive(Debug)]
+pub(super) struct Story<'g> {
+    pub(super) request_id: RequestId,
+    pub(super) route: Option<&'g Route>,
+    pub(super) decision: Decision,
+    pub(super) set_cookies: Vec<HeaderValue>,
+    /// Where a sign-in that did not work out may begin again.
+    pub(super) again: Option<String>,
+    session: Option<Arc<Session>>,
+    cause: Option<&'static str>,
+    rule: Option<String>,
+    client: Option<IpAddr>,
+    method: Method,
+    version: Version,
+    host: String,
+    path: String,
+    user_agent: Option<HeaderValue>,
+}
+
+impl<'g> Story<'g> {
+    pub(super) fn begin(
+        request_id: RequestId,
+        parts: &Parts,
+        target: &Result<Target, &'static str>,
+    ) -> Self {
+        let target = target.as_ref().ok();
+        let wanted = Access::is_wanted();
+        let path = target.filter(|_| wanted).map(Target::path);
+        let host = target.filter(|_| wanted).map(|target| target.origin.host.as_str());
+        Self {
+            request_id,
+            route: None,
+            decision: Decision::Refused,
+            set_cookies: Vec::new(),
+            again: None,
+            session: None,
+            cause: None,
+            rule: None,
+            client: target.map(|target| target.client),
+            method: parts.method.clone(),
+            version: parts.version,
+            host: host.unwrap_or_default().into(),
+            path: path.unwrap_or_default().into(),
+            user_agent: parts.headers.get(header::USER_AGENT).filter(|_| wanted).cloned(),
+        }
+    }
+
+    /// Who asked for what, whatever comes of it.
+    pub(super) fn who(&mut self, route: Option<&'g Route>, who: Authenticated) {
+        self.route = route.or(self.route);
+        self.session = who.session;
+        self.set_cookies.extend(who.set_cookies);
+    }
+
+    pub(super) fn permitted(&mut self, permit: &Permit<'g>) {
+        let who = permit.who();
+        self.route = Some(permit.route());
+        self.session.clone_from(&who.session);
+        self.set_cookies.extend(who.set_cookies.iter().cloned());
+        self.decision = match permit.route().is_public() {
+            true => Decision::Public,
+            false => Decision::Allowed,
+        };
+    }
+
+    /// Notes why, and logs the cause once, as loudly as its fault asks for.
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        self.cause = Some(refusal.code());
+        self.decision = match (refusal, refusal.fault()) {
+            (Refusal::SignIn(_), _) => Decision::SignIn,
+            (_, Fault::Client) => Decision::Refused,
+            (_, Fault::Provider | Fault::Upstream | Fault::Us) => Decision::Error,
+        };
+        let request_id = self.request_id.as_str();
+        let (code, cause) = (refusal.code(), refusal.cause());
+        match refusal.fault() {
+            Fault::Client => tracing::debug!(request_id, cause = code, error = cause, "refused"),
+            Fault::Provider | Fault::Upstream => {
+                tracing::warn!(request_id, cause = code, error = cause, "not answered by others");
+            },
+            Fault::Us => tracing::error!(request_id, cause = code, error = cause, "not answered"),
+        }
+        if let Refusal::Forbidden(forbidden) = refusal {
+            let rules: Vec<_> = forbidden.rules.iter().map(|rule| rule.needed.as_str()).collect();
+            self.rule = Some(rules.join(" or "));
+            self.audit(AuditEvent::Refusal, None);
+        }
+        if matches!(refusal, Refusal::Attempt(_)) {
+            self.audit(AuditEvent::SignInFailed, None);
+        }
+    }
+
+    /// Writes an audit line about the user of `session`, or of this request.
+    pub(super) fn audit(&self, event: AuditEvent, session: Option<&Session>) {
+        let identity = session.or(self.session.as_deref()).map(|session| &session.identity);
+        let user = identity.map(ToString::to_string);
+        Audit {
+            event,
+            request_id: Some(self.request_id.as_str()),
+            client: self.client,
+            user: user.as_deref(),
+            gitlab: identity.map(|identity| identity.gitlab.as_str()),
+            cause: self.cause,
+            rule: self.rule.as_deref(),
+        }
+        .emit();
+    }
+
+    /// Tells it all.
+    pub(super) fn tell(&self, response: &Response, took: Duration, metrics: &RouteMetrics) {
+        metrics.record(&self.method, response.status(), self.decision, took);
+        if !Access::is_wanted() {
+            return;
+        }
+        let user = self.session.as_ref().map(|session| session.identity.to_string());
+        Access {
+            request_id: self.request_id.as_str(),
+            client: self.client,
+            method: &self.method,
+            version: self.version,
+            host: &self.host,
+            path: &self.path,
+            status: response.status(),
+            decision: self.decision,
+            cause: self.cause,
+            rule: self.rule.as_deref(),
+            route: self.route.map(|route| route.name.as_str()),
+            upstream: self.route.map(|route| route.upstream().name()),
+            user: user.as_deref(),
+            duration: took,
+            user_agent: self.user_agent.as_ref(),
+        }
+        .emit();
+    }
+}
