@@ -115,9 +115,9 @@ labgate.toml:19:9: error: unknown value, expected `public` or `signed-in`
 labgate.toml:21:1: error: route[1].upstream: the application is needed: a URL or the name of an `[upstream.NAME]`
    21 | [[route]]
       | ^^^^^^^^^
-labgate.toml:22:41: error: unknown role `boss`, expected one of `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer`, `owner`
+labgate.toml:22:40: error: unknown role `boss`, expected one of `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer`, `owner`
    22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { project = "a/b" }, {}, { role = "owner" }]
-      | 	                                       ^^^^^^
+      | 	                                      ^^^^^^
 labgate.toml:22:50: error: expected a table, found a string
    22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { project = "a/b" }, {}, { role = "owner" }]
       | 	                                                ^^^
@@ -137,21 +137,27 @@ labgate.toml:22:89: error: a role is held in a group; the rule names none
 
 #[test]
 fn all_mistakes_of_syntax_are_told_at_once() {
-    let expected = r#"labgate.toml:2:10: error: string values must be quoted, expected literal string
-    2 | listen = 0.0.0.0:4180x
-      |          ^^^^^^^^^^^^^
-labgate.toml:3:8: error: missing value
-"#;
     let told = told(
-        "[server]\nlisten = nowhere\nprefix =\n[gitlab.main\nclient_id = \"x\"\n",
+        "[server]\nlisten = localhost\nprefix =\n[gitlab.main\nclient_id = \"x\"\n",
         &[],
     );
-    let first: Vec<_> = told.lines().filter(|line| line.contains("error")).collect();
-    assert!(first.len() >= 3, "{told}");
-    assert!(told.starts_with("labgate.toml:2:10: error: "), "{told}");
-    assert!(told.contains("labgate.toml:3:"), "{told}");
-    assert!(told.contains("labgate.toml:4:"), "{told}");
-    drop(expected);
+    let lines: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains("error: "))
+        .collect();
+    for (place, message) in [
+        ("2:10", "string values must be quoted"),
+        ("3:", ""),
+        ("4:", ""),
+    ] {
+        let expected = format!("labgate.toml:{place}");
+        let found = |line: &&str| line.starts_with(&expected) && line.contains(message);
+        assert!(lines.iter().any(found), "{expected}\n{told}");
+    }
+    assert!(
+        told.contains("    2 | listen = localhost\n      |          ^^^^^^^^^\n"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -302,17 +308,17 @@ fn mistakes_of_the_environment_name_the_variable() {
         (
             "LABGATE_GITLAB__MAIN__CLIENT_SECRT",
             "hunter2",
-            "gitlab.Main.client_secrt: unknown key `client_secrt`\n   help: did you mean `LABGATE_GITLAB__MAIN__CLIENT_SECRET`?",
+            "unknown key `client_secrt`\n   help: did you mean `LABGATE_GITLAB__MAIN__CLIENT_SECRET`?",
         ),
         (
             "LABGATE_GITLAB__MAIN__CLIENT_SECRET",
             "{ fil = \"hunter2\" }",
-            "gitlab.Main.client_secret: a secret is a string, `{ file = \"…\" }` or `{ env = \"…\" }`",
+            "a secret is a string, `{ file = \"…\" }` or `{ env = \"…\" }`",
         ),
         (
             "LABGATE_GITLAB__MAIN__CLIENT_SECRET",
             "",
-            "gitlab.Main.client_secret: the secret is empty",
+            "the secret is empty",
         ),
         (
             "LABGATE_SESSION__KEYS",
@@ -334,7 +340,6 @@ fn mistakes_of_the_environment_name_the_variable() {
             r#"[{ allwo = "public" }]"#,
             "route[0].allwo: unknown key `allwo`\n   help: did you mean `allow`?",
         ),
-        ("LABGATE_", "x", "unknown key ``"),
         (
             "LABGATE_COLOUR",
             "x",
@@ -354,7 +359,7 @@ fn mistakes_of_the_environment_name_the_variable() {
 
 #[test]
 fn what_kubernetes_says_of_a_service_called_labgate_is_no_override() {
-    let _ = good(&[
+    let config = good(&[
         ("LABGATE_SERVICE_HOST", "10.0.0.1"),
         ("LABGATE_SERVICE_PORT", "4180"),
         ("LABGATE_SERVICE_PORT_HTTP", "4180"),
@@ -364,6 +369,7 @@ fn what_kubernetes_says_of_a_service_called_labgate_is_no_override() {
         ("LABGATE_DEMO_SERVICE_HOST", "10.0.0.2"),
         ("LABGATE_DEMO_PORT_80_TCP_PROTO", "tcp"),
     ]);
+    assert_eq!(config.server.listen.port(), 4180);
     assert!(told(GOOD, &[("LABGATE_PORT", "4180")]).contains("unknown key `port`"));
     assert!(told(GOOD, &[("LABGATE_SERVER_LISTEN", "x")]).contains("LABGATE_SERVER__LISTEN"));
 }
