@@ -1,1 +1,176 @@
-//! To come.
+//! The commands: what people type, what they read, and how the process ends. The only room that prints or exits.
+//!
+//! ```text
+//! 0  it worked
+//! 1  it failed while running
+//! 2  usage or configuration
+//! ```
+//!
+//! Results go to standard output, messages for people to standard error. Each command has its own file.
+
+mod check;
+mod health;
+mod keygen;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Document, Problem};
+
+/// A usage or configuration mistake.
+const MISTAKE: u8 = 2;
+
+/// Where the configuration is unless somebody says otherwise.
+const DEFAULT: &str = "/etc/labgate/labgate.toml";
+
+/// The environment, as far as it is text.
+type Environment = BTreeMap<String, String>;
+
+/// Puts GitLab sign-in in front of any web application.
+#[derive(Debug, Parser)]
+#[command(name = "labgate", version, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration; without it `LABGATE_CONFIG`, then /etc/labgate/labgate.toml.
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Name every problem of the configuration, or show what it means and what to register in GitLab.
+    Check,
+    /// Make a key, ready for a secret file.
+    Keygen(keygen::Arguments),
+    /// End with 0 if the running instance is ready; for images without a shell.
+    Health,
+}
+
+/// Runs the command that `arguments`, the program's name first, ask for.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // What can't be told to a closed terminal is told by the exit code.
+            drop(usage.print());
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(MISTAKE));
+        },
+    };
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let env: Environment = environment.into_iter().filter_map(text).collect();
+    let path = located(cli.config, &env);
+    let ended = match cli.command {
+        Command::Check => check::run(path, &env),
+        Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Health => health::run(path, &env),
+    };
+    ended.unwrap_or_else(|error| {
+        say(&format!("labgate: error: {error:#}\n"));
+        ExitCode::FAILURE
+    })
+}
+
+/// The file that is meant; none if nobody named one and there is none at the usual place.
+fn located(given: Option<PathBuf>, env: &Environment) -> Option<PathBuf> {
+    let named = || env.get("LABGATE_CONFIG").filter(|path| !path.is_empty());
+    given
+        .or_else(|| named().map(PathBuf::from))
+        .or_else(|| Path::new(DEFAULT).exists().then(|| DEFAULT.into()))
+}
+
+/// The configuration, after all that is wrong with it was said; the exit code if it can't be used.
+fn configuration(path: Option<PathBuf>, env: &Environment) -> Result<Config, ExitCode> {
+    let (document, config, mut problems) = config::load(path, env);
+    if let Some(config) = &config {
+        problems.extend(document.settle(across(config)));
+    }
+    say(&told(&problems, &document));
+    let usable = problems.iter().all(|problem| problem.warning);
+    config.filter(|_| usable).ok_or(ExitCode::from(MISTAKE))
+}
+
+/// What is wrong between tables. HERE the gate's own check goes as soon as there is one.
+fn across(_: &Config) -> Vec<Problem> {
+    Vec::new()
+}
+
+fn told(problems: &[Problem], document: &Document) -> String {
+    let mut text = config::render(problems, document);
+    if document.path.is_none() && problems.iter().any(|problem| !problem.warning) {
+        text.push_str("labgate: no configuration file: name one with --config or LABGATE_CONFIG, ");
+        text.push_str(&format!("or put it at {DEFAULT}\n"));
+    }
+    text
+}
+
+/// A message for people.
+fn say(text: &str) {
+    // A closed standard error can't be told so.
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// A result.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_mistakes_end_with_two_and_questions_with_zero() {
+        for (arguments, code) in [
+            (&["labgate"][..], 2),
+            (&["labgate", "serve"], 2),
+            (&["labgate", "check", "--confg", "x"], 2),
+            (&["labgate", "keygen", "assertion"], 2),
+            (&["labgate", "--version"], 0),
+            (&["labgate", "check", "--help"], 0),
+        ] {
+            let usage = Cli::try_parse_from(arguments).unwrap_err();
+            assert_eq!(usage.exit_code(), code, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_the_one_named_last() {
+        let env: Environment = [("LABGATE_CONFIG".into(), "b.toml".into())].into();
+        let nothing: Environment = [("LABGATE_CONFIG".into(), String::new())].into();
+        assert_eq!(located(Some("a.toml".into()), &env), Some("a.toml".into()));
+        assert_eq!(located(None, &env), Some("b.toml".into()));
+        let usual = Path::new(DEFAULT).exists().then(|| DEFAULT.into());
+        assert_eq!(located(None, &nothing), usual);
+    }
+
+    #[test]
+    fn a_configuration_with_mistakes_ends_with_two() {
+        let missing = Some("does/not/exist.toml".into());
+        assert_eq!(
+            configuration(missing, &Environment::new()).err(),
+            Some(ExitCode::from(2))
+        );
+    }
+}

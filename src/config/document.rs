@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Problem,
+    names::is_delicate,
     notes::Notes,
     tree::{Node, Place, Value},
 };
@@ -131,14 +132,6 @@ impl fmt::Debug for Document {
     }
 }
 
-/// Whether `text` speaks of secrets, as the name of a key does or a comment.
-pub(super) fn is_delicate(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    ["secret", "key", "token", "passw", "credential"]
-        .iter()
-        .any(|word| text.contains(word))
-}
-
 fn is_secret(key: &str, node: &Node, notes: &Notes) -> bool {
     match &node.value {
         Value::Table(_) | Value::List(_) => false,
@@ -147,6 +140,6 @@ fn is_secret(key: &str, node: &Node, notes: &Notes) -> bool {
         Value::Text(text) if key.ends_with(".env") => !text
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_'),
-        _ => notes.secrets.contains(key) || is_delicate(key),
+        _ => notes.is_secret(key) || is_delicate(key),
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::document::{Document, is_delicate};
+use super::{document::Document, names::is_delicate};
 
 /// A line of the file, ready to be printed.
 pub(super) struct Excerpt {

@@ -17,20 +17,20 @@ pub struct GitLab {
     /// Where labgate finds it, if that is elsewhere. Example `"http://gitlab.svc"`.
     #[serde(deserialize_with = "value::optional_base_url")]
     pub internal_url: Option<Url>,
-    /// The application id that GitLab gave. Required.
+    /// The application id that GitLab gave. Required. Example `"the application id"`.
     pub client_id: String,
-    /// The application's secret; without one labgate signs in as a public client, with PKCE alone.
+    /// The application's secret; without one labgate signs in as a public client, with PKCE alone. Example `{ file = "client-secret" }`.
     pub client_secret: Option<Secret>,
-    /// What the button on the sign-in page says. Default `"GitLab"`, or the host if several GitLabs would be called that.
+    /// What the button on the sign-in page says. Default: `GitLab`, or the host if several GitLabs would be called that. Example `"Work"`.
     pub label: Option<String>,
     /// Scopes asked for; `read_api` is added when a rule needs it. Default `["openid", "email", "read_user"]`.
     #[serde(deserialize_with = "value::scopes")]
     pub scopes: Vec<String>,
-    /// PEM file of certificate authorities, added to the system's.
+    /// PEM file of certificate authorities, added to the system's. Example `"internal-ca.pem"`.
     pub ca: Option<PathBuf>,
-    /// Fixed extra parameters for `/oauth/authorize`. Example `{ prompt = "login" }`.
+    /// Fixed extra parameters for `/oauth/authorize`. Default `{}`. Example `{ prompt = "login" }`.
     pub authorize_params: BTreeMap<String, String>,
-    /// Parameters of the sign-in endpoint that are passed on to GitLab. Example `["login_hint"]`.
+    /// Parameters of the sign-in endpoint that are passed on to GitLab. Default `[]`. Example `["login_hint"]`.
     pub forward_params: Vec<String>,
     /// Whether an e-mail address counts only if GitLab calls it verified. Default `true`.
     pub require_verified_email: bool,

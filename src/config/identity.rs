@@ -10,9 +10,9 @@ use super::{Problem, value::GroupPattern};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
-    /// Groups handed on beside those that rules mention, while they fit the cookie. Default `["*"]`.
+    /// Groups handed on beside those that rules mention, while they fit the cookie; `*` stands for any characters. Default `["*"]`.
     pub groups: Vec<GroupPattern>,
-    /// Header name to claim or template; replaces the default table. Every name in it is stripped from clients.
+    /// Header name to claim or template; replaces the default table. Every name in it is stripped from clients. Default `{ X-Forwarded-User = "username", X-Forwarded-Email = "email", X-Forwarded-Preferred-Username = "username", X-Forwarded-Groups = "groups" }`.
     pub headers: BTreeMap<String, String>,
 }
 

@@ -151,3 +151,6 @@ impl Config {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests;

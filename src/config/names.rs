@@ -25,6 +25,14 @@ pub(super) fn list(names: &[&str], word: &str) -> String {
     }
 }
 
+/// Whether `text` speaks of secrets, as the name of a key does or a comment.
+pub(super) fn is_delicate(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["secret", "key", "token", "passw", "credential"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
 /// What is wrong with `name` as the name of a table in `section`: it is said in logs, metrics and URLs, and in variables' names.
 pub(super) fn table(section: &str, name: &str) -> Option<Problem> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';

@@ -17,13 +17,13 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// Whether `key`, or a table or list around it, is a secret by its type, or a name that nobody knows.
+    pub(super) fn is_secret(&self, key: &str) -> bool {
+        self.secrets.iter().any(|secret| within(key, secret))
+    }
+
     /// Whether a problem with `key` only follows from a value that was left out.
     pub(super) fn explains(&self, key: &str) -> bool {
-        let within = |inner: &str, outer: &str| {
-            inner
-                .strip_prefix(outer)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
         // An element that was skipped makes whatever is said of its list doubtful.
         let doubtful = |gap: &str| {
             gap.ends_with(']')
@@ -40,6 +40,13 @@ impl Notes {
     pub(super) fn extent(&self) -> usize {
         self.left_out.len() + self.emptied.len()
     }
+}
+
+/// Whether the key path `inner` is `outer` or below it.
+fn within(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]

@@ -27,17 +27,17 @@ pub enum Allow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
-    /// GitLab username, compared without regard to case.
+    /// GitLab username, compared without regard to case. Example `"ada"`.
     pub user: Option<String>,
-    /// Verified e-mail address, compared without regard to case.
+    /// Verified e-mail address, compared without regard to case. Example `"ada@example.com"`.
     pub email: Option<String>,
-    /// Domain of the verified e-mail address, exactly, without regard to case.
+    /// Domain of the verified e-mail address, exactly, without regard to case. Example `"example.com"`.
     pub email_domain: Option<String>,
-    /// Full path of a group of which the user is a member, directly or by an ancestor.
+    /// Full path of a group of which the user is a member, directly or by an ancestor. Example `"acme/web"`.
     pub group: Option<GroupPath>,
-    /// The least role in `group`. Default any.
+    /// The least role in `group`: `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer` or `owner`. Default: any. Example `"developer"`.
     pub role: Option<AccessLevel>,
-    /// A watched file of usernames or e-mail addresses, one a line.
+    /// A watched file of usernames or e-mail addresses, one a line. Example `"users.txt"`.
     pub users_file: Option<PathBuf>,
 }
 

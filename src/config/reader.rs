@@ -16,7 +16,7 @@ use super::{
     Problem,
     access::{Elements, Fields},
     fault::Fault,
-    names::{later, list, nearest},
+    names::{is_delicate, later, list, nearest},
     notes::Notes,
     secret,
     tree::{Node, Place, Value, join},
@@ -221,10 +221,14 @@ impl Reader<'_, '_> {
             return;
         }
         let problem = match later(name, field) {
-            true => Problem::error(key, format!("`{field}` is not available in this version")),
-            false => Problem::error(key, format!("unknown key `{field}`"))
+            true => Problem::error(&key, format!("`{field}` is not available in this version")),
+            false => Problem::error(&key, format!("unknown key `{field}`"))
                 .help(self.advice(fields, field, node)),
         };
+        // Under a name that nobody knows may stand a secret whose name is misspelt.
+        if !later(name, field) && nearest(field, fields).is_none_or(is_delicate) {
+            notes.secrets.insert(key);
+        }
         notes.problems.push(problem.at_key(&node.place));
     }
 

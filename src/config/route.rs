@@ -12,20 +12,20 @@ use super::{
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
-    /// Host name, or `"*.example.com"` for one label. Default any.
+    /// Host name, or `"*.example.com"` for one label. Default: any. Example `"app.example.com"`.
     pub host: Option<HostPattern>,
     /// Path prefix on segment borders. Default `"/"`.
     pub path: PathPrefix,
-    /// Methods, case-sensitive. Default all.
+    /// Methods, case-sensitive. Default: all. Example `["GET", "HEAD"]`.
     #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
-    /// Name of an `[upstream.NAME]` or a URL. Required while labgate forwards.
+    /// Name of an `[upstream.NAME]` or a URL. Required. Example `"http://127.0.0.1:3000"`.
     pub upstream: Option<String>,
-    /// Names of the GitLabs whose users may come in here. Default all.
+    /// Names of the GitLabs whose users may come in here. Default: all. Example `["main"]`.
     pub gitlab: Option<Vec<String>>,
     /// Whether the page with one button per GitLab is shown even if there is one choice only. Default `false`.
     pub sign_in_page: bool,
-    /// Who may pass. Required.
+    /// Who may pass: `"public"` is everybody, `"signed-in"` any active user of the route's GitLabs; of a list of rules one must hold, with all its conditions. Required. Example `[{ group = "acme" }]`.
     pub allow: Option<Allow>,
     /// Whether `allow = "signed-in"` may mean everybody who has an account at gitlab.com. Default `false`.
     pub insecure_allow_all_of_gitlab_com: bool,

@@ -21,7 +21,7 @@ pub struct Server {
     /// Scheme, host and port that the browser sees, without a path; needed unless routes name hosts. Example `"https://app.example.com"`.
     #[serde(deserialize_with = "value::optional_origin")]
     pub public_url: Option<Url>,
-    /// Peers whose `X-Forwarded-*` headers count, as networks. Default none.
+    /// Peers whose `X-Forwarded-*` headers count, as networks. Default `[]`. Example `["10.0.0.0/8"]`.
     pub trusted_proxies: TrustedProxies,
     /// The one path prefix that labgate owns on every host. Default `"/oauth2"`.
     #[serde(deserialize_with = "value::prefix")]

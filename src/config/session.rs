@@ -13,12 +13,12 @@ use super::{Problem, secret::Secret, value};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Session {
-    /// Keys that seal cookies, newest first: the first seals, all open. Each is 32 bytes of base64 from `labgate keygen`. Required.
+    /// Keys that seal cookies, newest first: the first seals, all open. Each is 32 bytes of base64 from `labgate keygen`. Required. Example `[{ file = "session.key" }]`.
     pub keys: Vec<Secret>,
     /// How long a session lives, however busy it is. Default `"12h"`.
     #[serde(with = "value::duration")]
     pub lifetime: Duration,
-    /// How long a session lives without a request. Default: no such limit.
+    /// How long a session lives without a request. Default: no such limit. Example `"4h"`.
     #[serde(with = "value::duration::optional")]
     pub idle_timeout: Option<Duration>,
     /// How old GitLab's word on a user may be. Default `"5m"`.
@@ -43,9 +43,9 @@ pub struct CookieSettings {
     /// Its name, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
     #[serde(deserialize_with = "value::cookie_name")]
     pub name: String,
-    /// Which cross-site requests carry it. Default `"lax"`.
+    /// Which cross-site requests carry it: `"lax"` (navigations only) or `"none"` (an app in another site's frame). Default `"lax"`.
     pub same_site: SameSite,
-    /// The domain whose hosts all get it. Default: only the host that set it.
+    /// The domain whose hosts all get it. Default: only the host that set it. Example `"example.com"`.
     #[serde(deserialize_with = "value::cookie_domain")]
     pub domain: Option<String>,
 }

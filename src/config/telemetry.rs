@@ -11,7 +11,7 @@ pub struct Telemetry {
     /// Level, or a filter by target. Default `"info"`. Example `"labgate=debug,hyper=warn"`.
     #[serde(deserialize_with = "value::log_filter")]
     pub log: String,
-    /// Form of the log lines. Default `"auto"`.
+    /// Form of the log lines: `"text"`, `"json"`, or `"auto"` for text on a terminal and JSON otherwise. Default `"auto"`.
     pub format: LogFormat,
 }
 

@@ -11,7 +11,7 @@ use super::{Problem, value};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
-    /// Where it listens: `http` or `https`, host and port, without a path. Required.
+    /// Where it listens: `http` or `https`, host and port, without a path. Required. Example `"http://127.0.0.1:3000"`.
     #[serde(deserialize_with = "value::optional_origin")]
     pub url: Option<Url>,
     /// How long connecting may take. Default `"5s"`.

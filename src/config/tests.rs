@@ -1,0 +1,271 @@
+//! `config/reference.toml` says of each key what its doc comment says: this writes it, compares it, and loads it and every other example.
+//!
+//! In the reference a line `#key = value` is a key with its default or, if it has none, an example; a line `# text` is text. With
+//! `LABGATE_BLESS=1` in the environment a reference that is out of date is written anew.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use super::*;
+
+/// The sources of the tables.
+const SOURCES: [&str; 9] = [
+    include_str!("mod.rs"),
+    include_str!("server.rs"),
+    include_str!("gitlab.rs"),
+    include_str!("session.rs"),
+    include_str!("identity.rs"),
+    include_str!("upstream.rs"),
+    include_str!("route.rs"),
+    include_str!("policy.rs"),
+    include_str!("telemetry.rs"),
+];
+
+const INTRODUCTION: &str = "\
+# Every key of labgate.toml, its meaning, its default or an example.
+#
+# A line that begins with `#` and a key shows the default, or an example where there is none; the other keys are required.
+# Durations are \"1h 30m\", \"15m\" or \"500ms\"; sizes \"64KiB\". A secret is \"inline\", { file = \"…\" } or { env = \"…\" }.
+# Relative paths start from this file's directory. LABGATE_SESSION__LIFETIME=8h in the environment overrides session.lifetime.
+#
+# This file is generated from the doc comments in src/config.
+";
+
+struct Field {
+    doc: String,
+    name: String,
+    kind: String,
+}
+
+type Structs = BTreeMap<String, Vec<Field>>;
+
+/// The fields of every struct in `source`, as rustfmt lays them out.
+fn structs(source: &str) -> Structs {
+    let mut found = Structs::new();
+    let mut current = None;
+    let mut doc = String::new();
+    for line in source.lines() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix("pub struct ") {
+            current = name.strip_suffix(" {").map(String::from);
+        } else if line == "}" {
+            current = None;
+        } else if let Some(text) = line.strip_prefix("/// ") {
+            doc.push_str(text);
+            doc.push(' ');
+            continue;
+        } else if let (Some(name), Some(field)) = (&current, line.strip_prefix("pub "))
+            && let Some((field, kind)) = field.split_once(": ")
+        {
+            found.entry(name.clone()).or_default().push(Field {
+                doc: doc.trim().into(),
+                name: field.into(),
+                kind: kind.trim_end_matches(',').into(),
+            });
+        } else if line.starts_with("#[") {
+            continue;
+        }
+        doc.clear();
+    }
+    found
+}
+
+/// What stands in back quotes after `word` in `doc`.
+fn quoted<'a>(doc: &'a str, word: &str) -> Option<&'a str> {
+    let (_, rest) = doc.split_once(&format!("{word} `"))?;
+    rest.split_once('`').map(|(value, _)| value)
+}
+
+/// `text` as comments, folded at 110 characters.
+fn comment(text: &str) -> String {
+    let mut lines = vec![String::from("#")];
+    for word in text.split(' ') {
+        if lines
+            .last()
+            .is_some_and(|line| line.len() + word.len() > 110)
+        {
+            lines.push("#".into());
+        }
+        let line = lines.last_mut().unwrap();
+        line.push(' ');
+        line.push_str(word);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The reference; `shown` says which of the keys that need not be given are given.
+fn reference(shown: &dyn Fn(&str) -> bool) -> String {
+    let structs: Structs = SOURCES.into_iter().flat_map(structs).collect();
+    let mut text = INTRODUCTION.to_owned();
+    for table in &structs["Config"] {
+        let (header, kind) = match table.kind.as_str() {
+            kind if kind.starts_with("BTreeMap") => (format!("[{}.main]", table.name), kind),
+            kind if kind.starts_with("Vec") => (format!("[[{}]]", table.name), kind),
+            kind => (format!("[{}]", table.name), kind),
+        };
+        let kind = kind
+            .trim_end_matches('>')
+            .rsplit(['<', ' '])
+            .next()
+            .unwrap();
+        let (_, doc) = table.doc.split_once(": ").unwrap();
+        let _ = write!(text, "\n{}{header}\n", comment(doc));
+        keys(&structs, kind, "", shown, &mut text);
+        if kind == "Route" {
+            text.push_str("\n# Conditions of a rule:\n");
+            for condition in &structs["Rule"] {
+                let example = quoted(&condition.doc, "Example").unwrap();
+                let _ = writeln!(text, "#   {{ {} = {example} }}", condition.name);
+                text.push_str(&comment(&format!("    {}", condition.doc)));
+            }
+        }
+    }
+    text
+}
+
+fn keys(
+    structs: &Structs,
+    kind: &str,
+    prefix: &str,
+    shown: &dyn Fn(&str) -> bool,
+    text: &mut String,
+) {
+    for field in &structs[kind] {
+        let name = format!("{prefix}{}", field.name);
+        if structs.contains_key(&field.kind) && field.kind != "TrustedProxies" {
+            keys(structs, &field.kind, &format!("{name}."), shown, text);
+            continue;
+        }
+        let value = quoted(&field.doc, "Default").or_else(|| quoted(&field.doc, "Example"));
+        let value =
+            value.unwrap_or_else(|| panic!("{kind}.{name} has neither default nor example"));
+        let given = field.doc.contains("Required.") || shown(&field.doc);
+        let sign = if given { "" } else { "#" };
+        let _ = write!(text, "{}{sign}{name} = {value}\n\n", comment(&field.doc));
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    if !prefix.is_empty() {
+        text.push('\n');
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The configuration that `text` is, without a single problem.
+fn loaded(text: &str, origin: &str) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("labgate.toml");
+    std::fs::write(&path, text).unwrap();
+    let (document, config, problems) = load(Some(path), &BTreeMap::new());
+    assert_eq!(problems, [], "{origin}:\n{}", render(&problems, &document));
+    config.unwrap()
+}
+
+#[test]
+fn the_reference_says_what_the_doc_comments_say() {
+    let path = root().join("config/reference.toml");
+    let fresh = reference(&|_| false);
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    if stored != fresh && std::env::var_os("LABGATE_BLESS").is_some() {
+        std::fs::write(&path, &fresh).unwrap();
+        return;
+    }
+    assert_eq!(
+        stored, fresh,
+        "out of date: run `LABGATE_BLESS=1 cargo test --lib config::tests`"
+    );
+}
+
+#[test]
+fn the_defaults_in_the_reference_are_the_defaults() {
+    let written = |shown: &dyn Fn(&str) -> bool| {
+        // The one path that is required starts from a directory that is another one each time.
+        let text = reference(shown).replace("file = \"", "file = \"/");
+        toml::to_string(&loaded(&text, "reference")).unwrap()
+    };
+    let defaults = |doc: &str| quoted(doc, "Default").is_some();
+    assert_eq!(written(&defaults), written(&|_| false));
+}
+
+#[test]
+fn the_whole_reference_loads() {
+    let _all = loaded(&reference(&|_| true), "reference");
+}
+
+/// Every file below `directory` whose name ends with `end`.
+fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = paths
+        .flat_map(|path| match path.is_dir() {
+            true => files(&path, end),
+            false if path.to_string_lossy().ends_with(end) => vec![path],
+            false => Vec::new(),
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn every_example_loads() {
+    let mut examples = files(&root().join("config"), ".toml");
+    examples.extend(files(&root().join("deploy"), ".toml"));
+    assert!(!examples.is_empty());
+    for path in examples {
+        let _config = loaded(
+            &std::fs::read_to_string(&path).unwrap(),
+            &path.to_string_lossy(),
+        );
+    }
+}
+
+/// The blocks of TOML in `markdown`.
+fn blocks(markdown: &str) -> impl Iterator<Item = &str> {
+    let openings = markdown.split("```toml\n").skip(1);
+    openings.filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+}
+
+#[test]
+fn every_whole_configuration_in_the_documentation_loads() {
+    let mut pages = files(&root().join("docs"), ".md");
+    pages.push(root().join("README.md"));
+    for page in pages {
+        let markdown = std::fs::read_to_string(&page).unwrap_or_default();
+        for block in blocks(&markdown) {
+            // Others are parts, shown to make a point.
+            if ["[gitlab.", "[session]", "[[route]]"]
+                .iter()
+                .all(|table| block.contains(table))
+            {
+                let _config = loaded(block, &page.to_string_lossy());
+            } else {
+                let parsed = block.parse::<toml::Table>();
+                assert!(parsed.is_ok(), "{}: {block}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_parser_of_doc_comments_sees_what_is_there() {
+    let found = structs(
+        "/// S.\npub struct A {\n    /// One\n    /// two. Default `3`.\n    #[serde(x)]\n    pub b: u8,\n}\n",
+    );
+    let field = &found["A"][0];
+    assert_eq!((field.name.as_str(), field.kind.as_str()), ("b", "u8"));
+    assert_eq!(field.doc, "One two. Default `3`.");
+    assert_eq!(quoted(&field.doc, "Default"), Some("3"));
+    assert_eq!(
+        blocks("a\n```toml\nx = 1\n```\n```sh\n```\n").collect::<Vec<_>>(),
+        ["x = 1\n"]
+    );
+}
