@@ -167,6 +167,9 @@ fn read(
     if seen == Some(Stamp::of(&metadata)) {
         return Ok(None);
     }
+    if metadata.len() > MOST_BYTES {
+        return Err(UsersFileError::TooLong);
+    }
     let file = File::open(path)?;
     // Taken before reading, so that a change meanwhile shows at the next look.
     let stamp = Stamp::of(&file.metadata()?);
