@@ -146,9 +146,10 @@ impl<T> RouteTable<T> {
             (Err(_), Err(_)) => true,
             (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
         };
-        match all.all(same) {
-            true => first,
-            false => Err(Miss::Ambiguous),
+        if all.all(same) {
+            first
+        } else {
+            Err(Miss::Ambiguous)
         }
     }
 

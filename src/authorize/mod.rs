@@ -1,7 +1,7 @@
 //! Policy and Identity: allowed, or the rules that say no.
 //!
 //! A route's `allow` is compiled once and run on each request: one rule is enough, all of its conditions must hold, and what is not known does not
-//! hold. Whether an identity's GitLab may come in at all is checked before, by the gate: equal usernames at two GitLabs are two people.
+//! hold. Whether an identity's GitLab may come in at all is checked before, by the gate: equal usernames at two `GitLab`s are two people.
 
 mod users;
 
@@ -92,15 +92,7 @@ impl Policy {
         match (&self.allowed, identity) {
             (Allowed::Everybody, _) | (Allowed::SignedIn, Some(_)) => Ok(()),
             (Allowed::SignedIn | Allowed::Rules(_), None) => Err(Denial::SignIn),
-            (Allowed::Rules(rules), Some(identity)) => match rules
-                .iter()
-                .any(|rule| rule.iter().all(|condition| condition.holds(identity)))
-            {
-                true => Ok(()),
-                false => Err(Denial::Forbidden(
-                    rules.iter().map(|rule| unmet(rule, identity)).collect(),
-                )),
-            },
+            (Allowed::Rules(rules), Some(identity)) => judge(rules, identity),
         }
     }
 
@@ -128,6 +120,15 @@ impl Policy {
     }
 }
 
+fn judge(rules: &[Vec<Condition>], identity: &Identity) -> Result<(), Denial> {
+    let holds = |rule: &Vec<Condition>| rule.iter().all(|condition| condition.holds(identity));
+    if rules.iter().any(holds) {
+        return Ok(());
+    }
+    let unmet = rules.iter().map(|rule| unmet(rule, identity));
+    Err(Denial::Forbidden(unmet.collect()))
+}
+
 fn compile(
     rules: &[Rule],
     files: &mut UsersFiles,
@@ -142,9 +143,10 @@ fn compile(
     if rules.is_empty() {
         errors.push(PolicyError::NoRules);
     }
-    match errors.is_empty() {
-        true => Ok(compiled),
-        false => Err(errors),
+    if errors.is_empty() {
+        Ok(compiled)
+    } else {
+        Err(errors)
     }
 }
 
@@ -183,10 +185,10 @@ fn conditions(
     .into_iter()
     .flatten()
     .collect();
-    match conditions.is_empty() {
-        true => Err(PolicyError::EmptyRule(number)),
-        false => Ok(conditions),
+    if conditions.is_empty() {
+        return Err(PolicyError::EmptyRule(number));
     }
+    Ok(conditions)
 }
 
 impl Condition {

@@ -121,6 +121,8 @@ fn addresses_and_domains_compare_exactly() {
     }
 }
 
+type Held = &'static [(&'static str, AccessLevel)];
+
 #[test]
 fn groups_count_with_role_and_inheritance() {
     let rule = |path, role| {
@@ -132,7 +134,6 @@ fn groups_count_with_role_and_inheritance() {
     };
     let member = rule("acme/ops", None);
     let developer = rule("acme/ops", Some(AccessLevel::DEVELOPER));
-    type Held = &'static [(&'static str, AccessLevel)];
     let table: [(Held, bool, bool); 13] = [
         (&[("acme/ops", AccessLevel::MINIMAL)], true, false),
         (&[("acme/ops", AccessLevel::REPORTER)], true, false),

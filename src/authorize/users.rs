@@ -225,9 +225,10 @@ impl Users {
     }
 
     fn add(&mut self, word: &str) {
-        let list = match word.contains('@') {
-            true => &mut self.emails,
-            false => &mut self.names,
+        let list = if word.contains('@') {
+            &mut self.emails
+        } else {
+            &mut self.names
         };
         list.insert(word.to_ascii_lowercase());
     }

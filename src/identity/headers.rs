@@ -187,9 +187,10 @@ fn entry(
 
 /// Any sign counts as `-`; header names are in lower case already, and what is not is taken for it.
 fn fold_byte(byte: u8) -> u8 {
-    match byte.is_ascii_alphanumeric() {
-        true => byte.to_ascii_lowercase(),
-        false => b'-',
+    if byte.is_ascii_alphanumeric() {
+        byte.to_ascii_lowercase()
+    } else {
+        b'-'
     }
 }
 

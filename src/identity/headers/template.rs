@@ -99,9 +99,10 @@ fn encode(text: &str, in_list: bool, out: &mut String) {
             b'%' => false,
             _ => byte.is_ascii_graphic(),
         };
-        match carried {
-            true => out.push(char::from(byte)),
-            false => out.push_str(percent_encoding::percent_encode_byte(byte)),
+        if carried {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(percent_encoding::percent_encode_byte(byte));
         }
     }
 }
@@ -110,9 +111,10 @@ impl FromStr for Template {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.contains(['{', '}']) {
-            true => pieces(text).map(Self),
-            false => Ok(Self(vec![Piece::Claim(claim(text)?)])),
+        if text.contains(['{', '}']) {
+            pieces(text).map(Self)
+        } else {
+            Ok(Self(vec![Piece::Claim(claim(text)?)]))
         }
     }
 }
@@ -141,23 +143,22 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
     while let Some(at) = rest.find(['{', '}']) {
         let (before, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
         push_text(&mut pieces, before);
-        rest = match tail.strip_prefix("{{").or(tail.strip_prefix("}}")) {
-            Some(after) => {
-                push_text(&mut pieces, tail.get(..1).unwrap_or_default());
-                after
-            },
-            None => {
-                let inner = tail.strip_prefix('{').and_then(|tail| tail.split_once('}'));
-                let (name, after) = inner.ok_or("a brace has no counterpart")?;
-                pieces.push(Piece::Claim(claim(name)?));
-                after
-            },
+        let escaped = tail.strip_prefix("{{").or(tail.strip_prefix("}}"));
+        rest = if let Some(after) = escaped {
+            push_text(&mut pieces, tail.get(..1).unwrap_or_default());
+            after
+        } else {
+            let inner = tail.strip_prefix('{').and_then(|tail| tail.split_once('}'));
+            let (name, after) = inner.ok_or("a brace has no counterpart")?;
+            pieces.push(Piece::Claim(claim(name)?));
+            after
         };
     }
     push_text(&mut pieces, rest);
-    match pieces.iter().any(|piece| matches!(piece, Piece::Claim(_))) {
-        true => Ok(pieces),
-        false => Err("a template needs a claim".into()),
+    if pieces.iter().any(|piece| matches!(piece, Piece::Claim(_))) {
+        Ok(pieces)
+    } else {
+        Err("a template needs a claim".into())
     }
 }
 
