@@ -1,17 +1,100 @@
 //! The one table of identity headers: what is written towards upstreams, and what no client may say.
 //!
 //! Stripped from every client, public routes included: all names in `[identity.headers]`, `X-Forwarded-{User,Email,Groups,Preferred-Username,Access-Token}`,
-//! `X-Auth-Request-*`, `Remote-*`, `X-Remote-*`, `X-Webauth-*` and `X-Labgate-*`, in any case and with any other sign in place of `-`.
+//! `X-Auth-Request-*`, `Remote-*`, `X-Remote-*`, `X-Webauth-*` and `X-Labgate-*`, in any case and with any other sign in place of `-`: for many an
+//! application `X_Remote.User` is the same header (threat D1).
+//!
+//! Written are claims and templates of them. In values, control characters, non-ASCII (as UTF-8), `%` and spaces at either end are percent-encoded, in
+//! lists the comma too, so that no name or group can pass for two (threat A29). Where a claim is empty the header is absent. Hop-by-hop headers and
+//! those about the connection are `forward`'s.
+
+mod template;
 
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use self::template::Template;
 use super::Identity;
 
+/// Names stripped from clients beside those of the table.
+const STRIPPED: [&str; 5] = [
+    "x-forwarded-access-token",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
+];
+
+/// Stripped from clients alone and before another `-`.
+const STRIPPED_STEMS: [&str; 5] = [
+    "remote",
+    "x-auth-request",
+    "x-labgate",
+    "x-remote",
+    "x-webauth",
+];
+
+/// Names that say something else, so that no identity may be written there.
+const RESERVED: [&str; 38] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "cookie2",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "referer",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-uri",
+    "x-real-ip",
+];
+
+/// Like [`RESERVED`], alone and before another `-`.
+const RESERVED_STEMS: [&str; 7] = [
+    "if",
+    "sec",
+    "x-http-method",
+    "x-method-override",
+    "x-original",
+    "x-request-id",
+    "x-rewrite-url",
+];
+
 /// Which header says what of an identity.
-#[derive(Clone, Debug, Default)]
-pub struct HeaderTable {}
+#[derive(Clone, Debug)]
+pub struct HeaderTable {
+    written: Vec<(HeaderName, Template)>,
+    /// First bytes of all names that are stripped, folded, as bits: most headers of a request are done with at one look.
+    initials: u128,
+}
 
 /// Why an entry of `[identity.headers]` can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,31 +110,117 @@ impl HeaderTable {
     /// The table that `[identity.headers]` describes: header name to claim or template.
     ///
     /// # Errors
-    /// All entries with an invalid or reserved name, or with an unknown claim.
+    /// All entries with an invalid, reserved or doubled name, or with an unknown claim.
     pub fn new(headers: &BTreeMap<String, String>) -> Result<Self, Vec<HeaderTableError>> {
-        let _ = headers;
-        Ok(Self {})
+        let mut written: Vec<(HeaderName, Template)> = Vec::new();
+        let mut errors = Vec::new();
+        for (header, says) in headers {
+            match entry(header, says, &written) {
+                Ok(entry) => written.push(entry),
+                Err(reason) => errors.push(HeaderTableError {
+                    header: header.clone(),
+                    reason,
+                }),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let own = written.iter().map(|(name, _)| name.as_str());
+        let stripped = own.chain(STRIPPED).chain(STRIPPED_STEMS);
+        let initials = stripped.map(initial).fold(0, |all, one| all | one);
+        Ok(Self { written, initials })
     }
 
     /// Removes everything by which a client could claim an identity.
     pub fn strip(&self, headers: &mut HeaderMap) {
-        let _ = headers;
+        let claims = headers.keys().filter(|name| self.claims(name));
+        let claims: Vec<HeaderName> = claims.cloned().collect();
+        for name in claims {
+            headers.remove(name);
+        }
     }
 
-    /// Whether no client may send `name`, as a header or as a trailer.
+    /// Whether a client that sends `name`, as a header or in a trailer, could claim an identity by it.
     pub fn claims(&self, name: &HeaderName) -> bool {
-        let _ = name;
-        false
+        let name = name.as_str();
+        self.initials & initial(name) != 0
+            && (self.written.iter().any(|(own, _)| same(own.as_str(), name))
+                || is_any(&STRIPPED, name)
+                || has_stem(&STRIPPED_STEMS, name))
     }
 
     /// The headers that say who `identity` is, ready to be kept beside it.
     pub fn render(&self, identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
-        let _ = identity;
-        Vec::new()
+        let rendered = self.written.iter().filter_map(|(name, template)| {
+            let value = HeaderValue::try_from(template.render(identity)?).ok()?;
+            Some((name.clone(), value))
+        });
+        rendered.collect()
     }
 
     /// Writes the whole identity, empty values left out; call after [`Self::strip`].
     pub fn write(&self, identity: &Identity, headers: &mut HeaderMap) {
-        let _ = (identity, headers);
+        for (name, value) in self.render(identity) {
+            headers.insert(name, value);
+        }
     }
 }
+
+fn entry(
+    header: &str,
+    says: &str,
+    earlier: &[(HeaderName, Template)],
+) -> Result<(HeaderName, Template), String> {
+    let name = HeaderName::try_from(header).map_err(|_| "not a header name".to_owned())?;
+    if is_any(&RESERVED, name.as_str()) || has_stem(&RESERVED_STEMS, name.as_str()) {
+        return Err("this header says something else and can't carry an identity".into());
+    }
+    let twin = |(other, _): &&(HeaderName, Template)| same(other.as_str(), name.as_str());
+    if let Some((other, _)) = earlier.iter().find(twin) {
+        return Err(format!(
+            "applications may take it for `{other}`, which is listed too"
+        ));
+    }
+    Ok((name, says.parse()?))
+}
+
+/// Any sign counts as `-`; header names are in lower case already, and what is not is taken for it.
+fn fold_byte(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() {
+        byte.to_ascii_lowercase()
+    } else {
+        b'-'
+    }
+}
+
+/// The bit of a name's first byte.
+fn initial(name: &str) -> u128 {
+    let first = name.bytes().next().unwrap_or_default();
+    1 << fold_byte(first)
+}
+
+/// Whether two names are one for an application that folds signs and case.
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len()
+        && one
+            .bytes()
+            .zip(other.bytes())
+            .all(|(one, other)| fold_byte(one) == fold_byte(other))
+}
+
+fn is_any(names: &[&str], name: &str) -> bool {
+    names.iter().any(|other| same(other, name))
+}
+
+/// Whether `name` is one of `stems`, alone or with more after a sign.
+fn has_stem(stems: &[&str], name: &str) -> bool {
+    stems.iter().any(|stem| {
+        let head = name.get(..stem.len()).unwrap_or_default();
+        let next = name.as_bytes().get(stem.len());
+        same(stem, head) && next.is_none_or(|next| fold_byte(*next) == b'-')
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -71,9 +71,10 @@ impl Target {
         let path = path(parts)?;
         let reading = Reading::of(path.path())?;
         let trusted = trust.contains(peer.addr.ip());
-        let said = match trusted {
-            true => Forwarded::read(&parts.headers)?,
-            false => Forwarded::default(),
+        let said = if trusted {
+            Forwarded::read(&parts.headers)?
+        } else {
+            Forwarded::default()
         };
         Ok(Self {
             method: parts.method.clone(),

@@ -25,7 +25,7 @@ impl Scheme {
         }
     }
 
-    /// The scheme of this name, in any case; those of WebSockets count as what carries them.
+    /// The scheme of this name, in any case; those of `WebSocket`s count as what carries them.
     pub(super) fn named(name: &str) -> Option<Self> {
         let is = |other| name.eq_ignore_ascii_case(other);
         match () {
@@ -110,17 +110,14 @@ pub(super) struct Authority {
 impl Authority {
     /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`; none if it is anything else.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, rest) = match text.strip_prefix('[') {
-            Some(inner) => {
-                let (address, rest) = inner.split_once(']')?;
-                let address: Ipv6Addr = address.parse().ok()?;
-                (url::Host::<&str>::Ipv6(address).to_string(), rest)
-            },
-            None => {
-                let end = text.find(':').unwrap_or(text.len());
-                let (name, rest) = text.split_at_checked(end)?;
-                (name_of(name)?, rest)
-            },
+        let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
+            let (address, rest) = inner.split_once(']')?;
+            let address: Ipv6Addr = address.parse().ok()?;
+            (url::Host::<&str>::Ipv6(address).to_string(), rest)
+        } else {
+            let end = text.find(':').unwrap_or(text.len());
+            let (name, rest) = text.split_at_checked(end)?;
+            (name_of(name)?, rest)
         };
         let port = match rest.strip_prefix(':') {
             Some(digits) => Some(port(digits)?),

@@ -93,35 +93,39 @@ pub(super) struct Forwarded {
 impl Forwarded {
     /// Reads what the peer says, who must be trusted.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, &'static str> {
-        let said = |name, parse_error| rightmost(headers, name).map_err(|()| parse_error);
         let (proto, host, port) = (
             "X-Forwarded-Proto is neither http nor https",
             "X-Forwarded-Host is no host",
             "X-Forwarded-Port is no port",
         );
         Ok(Self {
-            scheme: parsed(said(PROTO, proto)?, Scheme::named).ok_or(proto)?,
-            authority: parsed(said(HOST, host)?, Authority::parse).ok_or(host)?,
-            port: parsed(said(PORT, port)?, origin::port).ok_or(port)?,
+            scheme: parsed(headers, PROTO, Scheme::named, proto)?,
+            authority: parsed(headers, HOST, Authority::parse, host)?,
+            port: parsed(headers, PORT, origin::port, port)?,
         })
     }
 }
 
-/// The last value of all lines, none if it is empty.
-fn rightmost(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
+/// The last value of all lines, empty if there is none; none if it is no text.
+fn rightmost(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let Some(line) = headers.get_all(name).iter().next_back() else {
-        return Ok(None);
+        return Some("");
     };
-    let line = line.to_str().map_err(|_| ())?;
-    let last = line.rsplit(',').next().unwrap_or_default().trim();
-    Ok(Some(last).filter(|last| !last.is_empty()))
+    let last = line.to_str().ok()?.rsplit(',').next();
+    last.map(str::trim)
 }
 
-/// Outer none: it is there but can't be parsed.
-fn parsed<T>(text: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
-    match text {
-        Some(text) => parse(text).map(Some),
-        None => Some(None),
+/// The word of header `name`, none if it is empty or not there.
+fn parsed<T>(
+    headers: &HeaderMap,
+    name: HeaderName,
+    parse: impl Fn(&str) -> Option<T>,
+    error: &'static str,
+) -> Result<Option<T>, &'static str> {
+    match rightmost(headers, name) {
+        Some("") => Ok(None),
+        Some(word) => parse(word).map(Some).ok_or(error),
+        None => Err(error),
     }
 }
 

@@ -1,0 +1,171 @@
+//! What a header says: one claim, or text with `{claim}` in it. `{{` and `}}` are braces.
+
+use std::str::FromStr;
+
+use crate::identity::Identity;
+
+/// Pieces in order, at least one of them a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Template(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Claim(Claim),
+}
+
+/// What can be said of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    Sub,
+    Username,
+    Email,
+    Name,
+    Groups,
+    GitLab,
+    Kind,
+}
+
+const CLAIMS: [(&str, Claim); 7] = [
+    ("sub", Claim::Sub),
+    ("username", Claim::Username),
+    ("email", Claim::Email),
+    ("name", Claim::Name),
+    ("groups", Claim::Groups),
+    ("gitlab", Claim::GitLab),
+    ("kind", Claim::Kind),
+];
+
+/// Claims that the contract names and this version can't tell.
+const LATER: [&str; 5] = [
+    "access_token",
+    "assertion",
+    "project_path",
+    "ref",
+    "environment",
+];
+
+impl Template {
+    /// The value for `identity`, encoded; none if a claim in it is empty.
+    pub(super) fn render(&self, identity: &Identity) -> Option<String> {
+        let mut out = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Claim(claim) => {
+                    let start = out.len();
+                    claim.write(identity, &mut out);
+                    if out.len() == start {
+                        return None;
+                    }
+                },
+            }
+        }
+        Some(out)
+    }
+}
+
+impl Claim {
+    fn write(self, identity: &Identity, out: &mut String) {
+        match self {
+            Self::Sub => encode(&identity.sub, false, out),
+            Self::Username => encode(&identity.username, false, out),
+            Self::Email => encode(identity.email.as_deref().unwrap_or_default(), false, out),
+            Self::Name => encode(&identity.name, false, out),
+            Self::GitLab => encode(&identity.gitlab, false, out),
+            // Sessions of browsers are the only callers that there are.
+            Self::Kind => out.push_str("browser"),
+            Self::Groups => {
+                let paths = identity.groups.iter().map(|group| group.path.as_str());
+                for (place, path) in paths.filter(|path| !path.is_empty()).enumerate() {
+                    if place > 0 {
+                        out.push(',');
+                    }
+                    encode(path, true, out);
+                }
+            },
+        }
+    }
+}
+
+/// Percent-encodes what a header can't carry or a reader could split, drop or decode.
+fn encode(text: &str, in_list: bool, out: &mut String) {
+    let last = text.len().saturating_sub(1);
+    for (at, byte) in text.bytes().enumerate() {
+        let carried = match byte {
+            // At either end, readers trim it.
+            b' ' => at != 0 && at != last,
+            b',' => !in_list,
+            b'%' => false,
+            _ => byte.is_ascii_graphic(),
+        };
+        if carried {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(percent_encoding::percent_encode_byte(byte));
+        }
+    }
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains(['{', '}']) {
+            pieces(text).map(Self)
+        } else {
+            Ok(Self(vec![Piece::Claim(claim(text)?)]))
+        }
+    }
+}
+
+fn claim(name: &str) -> Result<Claim, String> {
+    if LATER.contains(&name) {
+        return Err(format!(
+            "the claim `{name}` is not available in this version"
+        ));
+    }
+    let found = CLAIMS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, claim)| *claim).ok_or_else(|| {
+        let names = CLAIMS.map(|(name, _)| name).join(", ");
+        format!("unknown claim `{name}`, expected one of {names}, or a template such as `{{username}}@{{gitlab}}`")
+    })
+}
+
+fn pieces(text: &str) -> Result<Vec<Piece>, String> {
+    let visible = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if !visible || text.trim() != text {
+        return Err("a template is visible ASCII, without spaces at its ends".into());
+    }
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        push_text(&mut pieces, before);
+        let escaped = tail.strip_prefix("{{").or(tail.strip_prefix("}}"));
+        rest = if let Some(after) = escaped {
+            push_text(&mut pieces, tail.get(..1).unwrap_or_default());
+            after
+        } else {
+            let inner = tail.strip_prefix('{').and_then(|tail| tail.split_once('}'));
+            let (name, after) = inner.ok_or("a brace has no counterpart")?;
+            pieces.push(Piece::Claim(claim(name)?));
+            after
+        };
+    }
+    push_text(&mut pieces, rest);
+    if pieces.iter().any(|piece| matches!(piece, Piece::Claim(_))) {
+        Ok(pieces)
+    } else {
+        Err("a template needs a claim".into())
+    }
+}
+
+fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {},
+        Some(Piece::Text(before)) => before.push_str(text),
+        Some(Piece::Claim(_)) | None => pieces.push(Piece::Text(text.into())),
+    }
+}
