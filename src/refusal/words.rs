@@ -74,7 +74,7 @@ impl Refusal {
             Self::Forbidden(_) => Words::new(
                 "You don't have access",
                 "You are signed in, but your account may not open this.",
-                "Ask an owner of the group for access, or sign in as someone else. New access takes effect within a few minutes.",
+                "Ask whoever looks after the group or this site for access, or sign in as someone else. New access counts within a few minutes.",
             ),
             Self::Unconfirmed { .. } => Words::new(
                 "GitLab can't be reached",

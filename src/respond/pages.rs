@@ -109,6 +109,14 @@ struct WayOn {
     url: String,
 }
 
+/// `url` as a link: http, https or a path of this host. Templates escape text, but would let `javascript:` pass.
+fn link(url: &str) -> &str {
+    let is_web = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
+    // Browsers read a backslash as a slash, and two slashes as another host.
+    let is_path = url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\");
+    if is_web || is_path || url.is_empty() { url } else { "/" }
+}
+
 /// The page that lets people choose where to sign in; `destination` is host and path of what they asked for, without its query.
 pub fn sign_in_page(choices: &[Choice], destination: &str, voice: &Voice<'_>) -> Response {
     let page = SignInPage {

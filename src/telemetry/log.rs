@@ -152,7 +152,7 @@ impl Lines {
             loop {
                 let dropped = lines.take(&mut batch);
                 // Nobody is left to tell if standard error is closed; serving goes on.
-                let _ = out.write_all(&batch).and_then(|()| out.flush());
+                drop(out.write_all(&batch).and_then(|()| out.flush()));
                 batch.clear();
                 if dropped > told {
                     let lines = dropped - told;
