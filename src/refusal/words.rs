@@ -171,7 +171,7 @@ impl Attempt {
     }
 }
 
-/// The words for an error code that GitLab's authorization endpoint sent back (RFC 6749, section 4.1.2.1; OpenID Connect Core, section 3.1.2.6).
+/// The words for an error code that GitLab's authorization endpoint sent back (RFC 6749, section 4.1.2.1; OIDC Core, section 3.1.2.6).
 fn refused(code: &str) -> Words {
     match code {
         "access_denied" => Attempt::Denied.words(),

@@ -49,10 +49,15 @@ mod tests {
     type Palette = BTreeMap<String, [f64; 3]>;
 
     fn palette(block: &str) -> Palette {
-        let declarations = block.lines().filter_map(|line| line.trim().strip_prefix("--"));
+        let declarations = block
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("--"));
         let colours = declarations.filter_map(|line| {
             let (name, value) = line.trim_end_matches(';').split_once(": #")?;
-            let channel = |at| f64::from(u8::from_str_radix(&value[at..at + 2], 16).unwrap());
+            let channel = |at| {
+                let digits = value.get(at..at + 2).unwrap();
+                f64::from(u8::from_str_radix(digits, 16).unwrap())
+            };
             Some((name.to_owned(), [channel(0), channel(2), channel(4)]))
         });
         colours.collect()
@@ -60,7 +65,9 @@ mod tests {
 
     /// Both schemes: the first block, and the one for people who like it dark.
     fn palettes() -> [Palette; 2] {
-        let (light, rest) = STYLE.split_once("@media (prefers-color-scheme: dark)").unwrap();
+        let (light, rest) = STYLE
+            .split_once("@media (prefers-color-scheme: dark)")
+            .unwrap();
         let (dark, _) = rest.split_once("\n}").unwrap();
         [palette(light), palette(dark)]
     }
@@ -120,7 +127,10 @@ mod tests {
         assert!(light.len() >= 10);
         assert!(light.keys().eq(dark.keys()));
         let (_, rules) = STYLE.split_once("*, *::before").unwrap();
-        assert!(!rules.contains('#') && !rules.contains("rgb("), "a colour outside the palettes");
+        assert!(
+            !rules.contains('#') && !rules.contains("rgb("),
+            "a colour outside the palettes"
+        );
         for outside in ["url(", "@import", "//", "</"] {
             assert!(!STYLE.contains(outside), "{outside}");
         }
@@ -131,6 +141,9 @@ mod tests {
         let policy = page_policy();
         let policy = policy.to_str().unwrap();
         let hash = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
-        assert!(policy.contains(&format!("style-src 'sha256-{hash}';")), "{policy}");
+        assert!(
+            policy.contains(&format!("style-src 'sha256-{hash}';")),
+            "{policy}"
+        );
     }
 }

@@ -124,10 +124,17 @@ fn assert_own_headers(response: &Response) {
     let vary = headers[header::VARY].to_str().unwrap();
     assert!(vary.contains("Cookie") && vary.contains("Accept"));
     let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-    for directive in ["default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
+    for directive in [
+        "default-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ] {
         assert!(policy.contains(directive), "{policy}");
     }
-    assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{policy}");
+    assert!(
+        !policy.contains("unsafe") && !policy.contains("script-src"),
+        "{policy}"
+    );
 }
 
 #[tokio::test]
@@ -140,11 +147,17 @@ async fn every_refusal_is_a_page_with_words_and_request_id() {
         let response = refuse(&refusal, &voice(true));
         assert_eq!(response.status(), refusal.status(), "{refusal:?}");
         assert_own_headers(&response);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "text/html; charset=utf-8"
+        );
         let page = text(response).await;
         for part in [words.title, &words.detail, words.advice, REQUEST_ID] {
             let escaped = part.replace('\'', "&#39;");
-            assert!(!part.is_empty() && page.contains(&escaped), "{refusal:?} lacks {part:?}");
+            assert!(
+                !part.is_empty() && page.contains(&escaped),
+                "{refusal:?} lacks {part:?}"
+            );
         }
         assert!(!page.contains(SECRET), "{refusal:?} tells its cause");
         assert_eq!(page.matches("<h1>").count(), 1);
@@ -159,11 +172,17 @@ async fn every_refusal_is_a_problem_document() {
         let response = refuse(&refusal, &voice(false));
         assert_eq!(response.status(), refusal.status(), "{refusal:?}");
         assert_own_headers(&response);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
         let body = text(response).await;
         assert!(!body.contains(SECRET), "{refusal:?} tells its cause");
         let problem: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(problem["type"], format!("urn:labgate:problem:{}", refusal.code()));
+        assert_eq!(
+            problem["type"],
+            format!("urn:labgate:problem:{}", refusal.code())
+        );
         assert_eq!(problem["status"], refusal.status().as_u16());
         assert_eq!(problem["title"], words.title);
         assert_eq!(problem["detail"], &*words.detail);
@@ -201,7 +220,10 @@ async fn people_are_sent_to_sign_in_and_programs_are_told() {
     // A form that was posted, or a script: a page would help nobody.
     let response = refuse(&sign_in(false), &voice(true));
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer realm=\"labgate\"");
+    assert_eq!(
+        response.headers()[header::WWW_AUTHENTICATE],
+        "Bearer realm=\"labgate\""
+    );
     assert!(!response.headers().contains_key(header::LOCATION));
     let problem: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!(problem["sign_in"], url);
@@ -220,8 +242,15 @@ fn header_fields_say_what_would_help() {
         gitlab: "main".into(),
         retry_after: Duration::from_millis(10),
     };
-    assert_eq!(refuse(&soon, &voice(true)).headers()[header::RETRY_AFTER], "1");
-    assert!(!refuse(&Refusal::NotFound, &voice(true)).headers().contains_key(header::RETRY_AFTER));
+    assert_eq!(
+        refuse(&soon, &voice(true)).headers()[header::RETRY_AFTER],
+        "1"
+    );
+    assert!(
+        !refuse(&Refusal::NotFound, &voice(true))
+            .headers()
+            .contains_key(header::RETRY_AFTER)
+    );
 }
 
 #[tokio::test]
@@ -231,7 +260,10 @@ async fn a_failed_sign_in_starts_over_where_it_was_meant_to_lead() {
         ..voice(true)
     };
     let page = text(refuse(&Attempt::State.into(), &again)).await;
-    assert!(page.contains("href=\"/oauth2/start?rd=%2Freports&#38;gitlab=main\""), "{page}");
+    assert!(
+        page.contains("href=\"/oauth2/start?rd=%2Freports&#38;gitlab=main\""),
+        "{page}"
+    );
     let page = text(refuse(&Attempt::State.into(), &voice(true))).await;
     assert!(page.contains("href=\"/oauth2/sign_in\""));
     // Starting over does not mend what only an operator can.
@@ -242,7 +274,8 @@ async fn a_failed_sign_in_starts_over_where_it_was_meant_to_lead() {
 #[tokio::test]
 async fn a_refusal_in_json_names_needs_and_holdings() {
     let refusal = Refusal::Forbidden(Box::new(forbidden()));
-    let problem: Value = serde_json::from_str(&text(refuse(&refusal, &voice(false))).await).unwrap();
+    let problem: Value =
+        serde_json::from_str(&text(refuse(&refusal, &voice(false))).await).unwrap();
     assert_eq!(problem["user"], "carol");
     assert_eq!(problem["sign_in"], forbidden().switch_url);
     assert_eq!(problem["rules"][0]["needed"], forbidden().rules[0].needed);
@@ -261,12 +294,22 @@ const HOSTILE: [&str; 7] = [
 
 /// Fails if `page` has a tag, attribute or link that no template of ours wrote.
 fn assert_harmless(page: &str) {
-    for evil in ["<script", "<img", "<svg onload", "</style><s", "' onmouseover", "=\"javascript:"] {
+    for evil in [
+        "<script",
+        "<img",
+        "<svg onload",
+        "</style><s",
+        "' onmouseover",
+        "=\"javascript:",
+    ] {
         let shown = page.replace("name=\"rd\" value=\"javascript:", "");
         assert!(!shown.contains(evil), "{evil} in {page}");
     }
     assert_eq!(page.matches("<style>").count(), 1);
-    assert_eq!(page.matches("</bdi>").count(), page.matches("<bdi>").count());
+    assert_eq!(
+        page.matches("</bdi>").count(),
+        page.matches("<bdi>").count()
+    );
 }
 
 #[tokio::test]
@@ -320,15 +363,25 @@ async fn hostile_values_stay_text() {
 
 #[test]
 fn hostile_addresses_become_no_header_and_no_policy() {
-    for hostile in ["/a\r\nX: y", "https://evil.test;script-src *", "http://a b", "data:text/html,x"] {
+    for hostile in [
+        "/a\r\nX: y",
+        "https://evil.test;script-src *",
+        "http://a b",
+        "data:text/html,x",
+    ] {
         let ask = SignOut {
             username: Some("alice"),
             gitlab: None,
             rd: hostile,
         };
         let response = sign_out_page(&ask, &voice(true));
-        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-        assert!(!policy.contains("script-src") && !policy.contains("data:"), "{policy}");
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY]
+            .to_str()
+            .unwrap();
+        assert!(
+            !policy.contains("script-src") && !policy.contains("data:"),
+            "{policy}"
+        );
         assert!(!response.headers().contains_key("x"));
     }
 }
@@ -341,7 +394,9 @@ fn only_the_page_with_a_form_may_send_one() {
         rd: "https://other.test:8443/next?x=1",
     };
     let policy = |response: &Response| {
-        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY]
+            .to_str()
+            .unwrap();
         policy.to_owned()
     };
     let form = sign_out_page(&ask, &voice(true));
@@ -359,6 +414,13 @@ async fn long_destinations_show_their_host_and_their_end() {
     let page = text(sign_in_page(&[], &long, &voice(true))).await;
     assert!(page.contains("app.test/xxx") && page.contains("the-end") && page.contains('…'));
     assert!(!page.contains(&"x".repeat(80)));
+    let page = text(sign_in_page(
+        &[],
+        "app.test/a?token=secret#part",
+        &voice(true),
+    ))
+    .await;
+    assert!(page.contains("app.test/a<") && !page.contains("secret") && !page.contains("#part"));
 }
 
 /// Pages as they are; `BLESS=1` writes them anew.
@@ -385,25 +447,45 @@ async fn pages_are_as_they_were() {
     };
     let voice = voice(true);
     let pages = [
-        ("sign-in", sign_in_page(&choices, "app.test/reports", &voice)),
-        ("refused", refuse(&Refusal::Forbidden(Box::new(forbidden())), &voice)),
+        (
+            "sign-in",
+            sign_in_page(&choices, "app.test/reports", &voice),
+        ),
+        (
+            "refused",
+            refuse(&Refusal::Forbidden(Box::new(forbidden())), &voice),
+        ),
         ("sign-out", sign_out_page(&ask, &voice)),
         ("signed-out", signed_out_page(&done, &voice)),
         ("error-state", refuse(&Attempt::State.into(), &voice)),
-        ("error-upstream", refuse(&UpstreamTrouble::Unreachable(secret_cause()).into(), &voice)),
-        ("error-client", refuse(&Attempt::Client(secret_cause()).into(), &voice)),
-        ("error-busy", refuse(&Refusal::Exhausted("connections"), &voice)),
+        (
+            "error-upstream",
+            refuse(&UpstreamTrouble::Unreachable(secret_cause()).into(), &voice),
+        ),
+        (
+            "error-client",
+            refuse(&Attempt::Client(secret_cause()).into(), &voice),
+        ),
+        (
+            "error-busy",
+            refuse(&Refusal::Exhausted("connections"), &voice),
+        ),
         ("error-not-found", refuse(&Refusal::NotFound, &voice)),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/pages");
     for (name, response) in pages {
-        let page = text(response).await.replace(style::STYLE, "/* style.css */");
+        let page = text(response)
+            .await
+            .replace(style::STYLE, "/* style.css */");
         let file = folder.join(format!("{name}.html"));
         if env::var_os("BLESS").is_some() {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&file, &page).unwrap();
         }
         let known = fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(page, known, "{name} has changed; if it should, run this test with BLESS=1");
+        assert_eq!(
+            page, known,
+            "{name} has changed; if it should, run this test with BLESS=1"
+        );
     }
 }
