@@ -7,6 +7,7 @@ mod words;
 use std::{error::Error, time::Duration};
 
 use http::{Method, StatusCode};
+use tracing::Level;
 
 pub use self::words::Words;
 use crate::body::BoxError;
@@ -85,7 +86,7 @@ pub enum Attempt {
     Parameters(&'static str),
     /// The person said no at GitLab.
     Denied,
-    /// GitLab says no: an error code of RFC 6749 or OpenID Connect Core, which is safe to show.
+    /// GitLab says no: an error code of RFC 6749 or OIDC Core, which is safe to show.
     Refused(&'static str),
     /// GitLab no longer knows the code.
     CodeExpired(BoxError),
@@ -202,14 +203,12 @@ impl Refusal {
     }
 
     /// How loudly the log tells of it: `INFO` for refusals, `WARN` for trouble elsewhere, `ERROR` if somebody must look.
-    pub fn level(&self) -> tracing::Level {
+    pub fn level(&self) -> Level {
         match (self, self.fault()) {
             // A limit does its work; the metric counts it.
-            (Self::Exhausted(_), _) | (_, Fault::Provider | Fault::Upstream) => {
-                tracing::Level::WARN
-            },
-            (_, Fault::Client) => tracing::Level::INFO,
-            (_, Fault::Us) => tracing::Level::ERROR,
+            (Self::Exhausted(_), _) | (_, Fault::Provider | Fault::Upstream) => Level::WARN,
+            (_, Fault::Client) => Level::INFO,
+            (_, Fault::Us) => Level::ERROR,
         }
     }
 
@@ -263,8 +262,17 @@ impl Attempt {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::Refused("server_error" | "temporarily_unavailable") => Fault::Provider,
-            Self::Refused("invalid_scope" | "unauthorized_client" | "invalid_request") => Fault::Us,
+            Self::Answer(_)
+            | Self::Unavailable { .. }
+            | Self::Refused("server_error" | "temporarily_unavailable") => Fault::Provider,
+            Self::Client(_)
+            | Self::ClockSkew(_)
+            | Self::Refused(
+                "invalid_scope"
+                | "unauthorized_client"
+                | "unsupported_response_type"
+                | "invalid_request",
+            ) => Fault::Us,
             Self::State
             | Self::Parameters(_)
             | Self::Denied
@@ -272,8 +280,6 @@ impl Attempt {
             | Self::CodeExpired(_)
             | Self::Account(_)
             | Self::UnknownGitLab => Fault::Client,
-            Self::Answer(_) | Self::Unavailable { .. } => Fault::Provider,
-            Self::Client(_) | Self::ClockSkew(_) => Fault::Us,
         }
     }
 }
@@ -304,6 +310,43 @@ mod tests {
         };
         assert_eq!(sign_in(true).status(), StatusCode::FOUND);
         assert_eq!(sign_in(false).status(), StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn the_log_is_loud_only_when_somebody_must_look() {
+        let source = || BoxError::from("secret");
+        let cases = [
+            (Refusal::NotFound, Fault::Client, Level::INFO),
+            (Attempt::Denied.into(), Fault::Client, Level::INFO),
+            (
+                Attempt::Refused("login_required").into(),
+                Fault::Client,
+                Level::INFO,
+            ),
+            (
+                Attempt::Refused("server_error").into(),
+                Fault::Provider,
+                Level::WARN,
+            ),
+            (
+                Attempt::Refused("invalid_scope").into(),
+                Fault::Us,
+                Level::ERROR,
+            ),
+            (Attempt::Client(source()).into(), Fault::Us, Level::ERROR),
+            (
+                Attempt::Answer(source()).into(),
+                Fault::Provider,
+                Level::WARN,
+            ),
+            (UpstreamTrouble::Slow.into(), Fault::Upstream, Level::WARN),
+            (Refusal::Exhausted("tunnels"), Fault::Us, Level::WARN),
+            (Refusal::Internal(source()), Fault::Us, Level::ERROR),
+        ];
+        for (refusal, fault, level) in cases {
+            assert_eq!(refusal.fault(), fault, "{refusal:?}");
+            assert_eq!(refusal.level(), level, "{refusal:?}");
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Refusal {
             Self::Forbidden(_) => Words::new(
                 "You don't have access",
                 "You are signed in, but your account may not open this.",
-                "Ask an owner of the group for access, or sign in as someone else. New access takes effect within a few minutes.",
+                "Ask whoever looks after the group or this site for access, or sign in as someone else. New access counts within a few minutes.",
             ),
             Self::Unconfirmed { .. } => Words::new(
                 "GitLab can't be reached",
@@ -171,7 +171,7 @@ impl Attempt {
     }
 }
 
-/// The words for an error code that GitLab's authorization endpoint sent back (RFC 6749, section 4.1.2.1; OpenID Connect Core, section 3.1.2.6).
+/// The words for an error code that GitLab's authorization endpoint sent back (RFC 6749, section 4.1.2.1; OIDC Core, section 3.1.2.6).
 fn refused(code: &str) -> Words {
     match code {
         "access_denied" => Attempt::Denied.words(),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     body::{Body, Response},
-    refusal::{Attempt, Forbidden, Refusal, Words},
+    refusal::{Fault, Forbidden, Refusal, Words},
 };
 
 /// One GitLab that may be signed in with.
@@ -109,11 +109,25 @@ struct WayOn {
     url: String,
 }
 
-/// The page that lets people choose where to sign in; `destination` is host and path of what they asked for, without its query.
+/// `url` as a link: http, https or a path of this host. Templates escape text, but would let `javascript:` pass.
+fn link(url: &str) -> &str {
+    let is_web = ["https://", "http://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    // Browsers read a backslash as a slash, and two slashes as another host.
+    let is_path = url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\");
+    if is_web || is_path || url.is_empty() {
+        url
+    } else {
+        "/"
+    }
+}
+
+/// The page that lets people choose where to sign in; `destination` is host and path of what they asked for, whose query is not shown.
 pub fn sign_in_page(choices: &[Choice], destination: &str, voice: &Voice<'_>) -> Response {
     let page = SignInPage {
         frame: Frame::new("Sign in", voice),
-        destination: shortened(destination),
+        destination: shortened(destination.split(['?', '#']).next().unwrap_or_default()),
         choices,
     };
     render(StatusCode::OK, &page, page_policy())
@@ -130,7 +144,9 @@ pub fn sign_out_page(ask: &SignOut<'_>, voice: &Voice<'_>) -> Response {
     let mut response = render(StatusCode::OK, &page, form_policy(ask.rd));
     // With no-referrer the browser would send `Origin: null`, and the form could not be told from another site's.
     let same_origin = HeaderValue::from_static("same-origin");
-    response.headers_mut().insert(header::REFERRER_POLICY, same_origin);
+    response
+        .headers_mut()
+        .insert(header::REFERRER_POLICY, same_origin);
     response
 }
 
@@ -171,7 +187,7 @@ pub(super) fn refused(refusal: &Refusal, voice: &Voice<'_>) -> Response {
 /// What can be tried from here, if anything helps.
 fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
     match refusal {
-        Refusal::Attempt(Attempt::Client(_) | Attempt::ClockSkew(_)) => None,
+        Refusal::Attempt(_) if refusal.fault() == Fault::Us => None,
         Refusal::Attempt(_) => Some(WayOn {
             label: "Start again",
             url: voice.sign_in_again(),

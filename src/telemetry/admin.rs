@@ -101,9 +101,10 @@ impl Admin {
     }
 
     fn readiness(&self) -> Response {
-        let status = match self.health.is_ready() {
-            true => StatusCode::OK,
-            false => StatusCode::SERVICE_UNAVAILABLE,
+        let status = if self.health.is_ready() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
         };
         let report = serde_json::to_vec(&self.health.report()).unwrap_or_default();
         answer(status, JSON, report)
@@ -124,7 +125,9 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>)
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     for (name, value) in fields {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

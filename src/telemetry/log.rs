@@ -152,16 +152,21 @@ impl Lines {
             loop {
                 let dropped = lines.take(&mut batch);
                 // Nobody is left to tell if standard error is closed; serving goes on.
-                let _ = out.write_all(&batch).and_then(|()| out.flush());
+                drop(out.write_all(&batch).and_then(|()| out.flush()));
                 batch.clear();
                 if dropped > told {
                     let lines = dropped - told;
-                    tracing::warn!(lines, "log lines were dropped: standard error is read too slowly");
+                    tracing::warn!(
+                        lines,
+                        "log lines were dropped: standard error is read too slowly"
+                    );
                     told = dropped;
                 }
             }
         };
-        thread::Builder::new().name("labgate-log".into()).spawn(run)?;
+        thread::Builder::new()
+            .name("labgate-log".into())
+            .spawn(run)?;
         Ok(())
     }
 
@@ -208,7 +213,10 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -269,7 +277,9 @@ mod tests {
         }
         lines.flush(Duration::from_secs(10));
         let written: Vec<u8> = receive.try_iter().flatten().collect();
-        let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
+        let expected: String = (0..100)
+            .flat_map(|number| [number.to_string(), "\n".into()])
+            .collect();
         assert_eq!(String::from_utf8(written).unwrap(), expected);
     }
 

@@ -1,16 +1,11 @@
 //! Every metric, named and described once. [`REFERENCE`] is the list that docs and tests read; no label has values that a stranger can grow.
 
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
-    core::Collector,
+    TextEncoder, core::Collector,
 };
 
 use super::{process, route_metrics::RouteMetrics};
@@ -253,7 +248,9 @@ impl Metrics {
         duration: Duration,
     ) {
         let status = status.as_ref().map_or("error", status_label);
-        self.gitlab_requests.with_label_values(&[gitlab, endpoint, status]).inc();
+        self.gitlab_requests
+            .with_label_values(&[gitlab, endpoint, status])
+            .inc();
         self.gitlab_duration
             .with_label_values(&[gitlab, endpoint])
             .observe(duration.as_secs_f64());
@@ -277,7 +274,8 @@ impl Metrics {
     /// The configuration was loaded at `now` and serves.
     pub fn reloaded(&self, now: Timestamp) {
         self.reload_successful.set(1);
-        self.reload_timestamp.set(i64::try_from(now.unix()).unwrap_or(i64::MAX));
+        self.reload_timestamp
+            .set(i64::try_from(now.unix()).unwrap_or(i64::MAX));
     }
 
     /// The configuration could not be loaded; the one before still serves.
@@ -293,8 +291,8 @@ impl Metrics {
             Err(error) => format!("# {error}\n"),
         };
         for (name, kind, help, value) in process::read() {
-            // Writing to a `String` can't fail.
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+            let lines = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+            text.push_str(&lines);
         }
         text
     }
@@ -351,6 +349,8 @@ fn single(registry: &Registry, what: Described) -> IntGauge {
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let collector = made.expect("the names above are valid");
     let boxed = Box::new(collector.clone());
-    registry.register(boxed).expect("the names above are distinct");
+    registry
+        .register(boxed)
+        .expect("the names above are distinct");
     collector
 }

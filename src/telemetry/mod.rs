@@ -19,3 +19,6 @@ pub use self::{
     request_id::{RequestId, RequestIds},
     route_metrics::RouteMetrics,
 };
+
+#[cfg(test)]
+mod tests;

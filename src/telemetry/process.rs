@@ -25,16 +25,38 @@ pub(super) fn read() -> Vec<Reading> {
         field(&status, "Threads:"),
     ];
     let described = DESCRIBED.into_iter().zip(values);
-    described.filter_map(|((name, kind, help), value)| Some((name, kind, help, value?))).collect()
+    described
+        .filter_map(|((name, kind, help), value)| Some((name, kind, help, value?)))
+        .collect()
 }
 
 const DESCRIBED: [(&str, &str, &str); 7] = [
-    ("process_cpu_seconds_total", "counter", "User and system CPU time spent, in seconds."),
+    (
+        "process_cpu_seconds_total",
+        "counter",
+        "User and system CPU time spent, in seconds.",
+    ),
     ("process_open_fds", "gauge", "Open file descriptors."),
-    ("process_max_fds", "gauge", "Most file descriptors that may be open."),
-    ("process_virtual_memory_bytes", "gauge", "Virtual memory, in bytes."),
-    ("process_resident_memory_bytes", "gauge", "Resident memory, in bytes."),
-    ("process_start_time_seconds", "gauge", "Start of the process, in seconds since the Unix epoch."),
+    (
+        "process_max_fds",
+        "gauge",
+        "Most file descriptors that may be open.",
+    ),
+    (
+        "process_virtual_memory_bytes",
+        "gauge",
+        "Virtual memory, in bytes.",
+    ),
+    (
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory, in bytes.",
+    ),
+    (
+        "process_start_time_seconds",
+        "gauge",
+        "Start of the process, in seconds since the Unix epoch.",
+    ),
     ("process_threads", "gauge", "Threads of the process."),
 ];
 
