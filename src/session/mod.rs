@@ -142,3 +142,6 @@ impl fmt::Debug for Tokens {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
