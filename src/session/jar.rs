@@ -152,9 +152,11 @@ impl Quoted {
     fn covers(&self, position: usize) -> bool {
         match self {
             Self::Everything => true,
-            Self::Spans(spans) => spans
-                .iter()
-                .any(|(start, end)| (*start..=*end).contains(&position)),
+            // Spans are in order and apart; a header may have thousands.
+            Self::Spans(spans) => {
+                let next = spans.partition_point(|(_, end)| *end < position);
+                spans.get(next).is_some_and(|(start, _)| *start <= position)
+            },
         }
     }
 }

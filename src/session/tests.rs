@@ -463,6 +463,55 @@ fn the_later_generation_counts_but_was_seen_by_either() {
     assert_eq!(old.clone().overtake(&session(9, 9)), old);
 }
 
+#[test]
+fn each_change_makes_the_later_generation() {
+    let first = session(3, 1);
+    let mut identity = first.identity.clone();
+    identity.groups.clear();
+    let later = NOW + Duration::from_secs(300);
+    let second = first.confirmed(identity, 0, later);
+    assert_eq!(
+        (second.checked, second.created, second.generation),
+        (later, NOW, 1)
+    );
+    let mut tokens = first.tokens.clone();
+    tokens.access = Zeroizing::new("new".into());
+    let third = second.refreshed(tokens);
+    assert_eq!(
+        (third.checked, third.generation, third.id),
+        (later, 2, first.id)
+    );
+    assert_eq!(first.overtake(&third), third);
+}
+
+/// Replicas of two releases read each other's cookies: the bytes of version 1 may not change.
+#[test]
+fn version_1_stays() {
+    let mut session = session(2, 1);
+    session.id = SessionId(*b"0123456789abcdef");
+    session.generation = 300;
+    let hex = concat!(
+        "01010701ff6830313233343536373839616263646566046d61696e1a68747470733a2f2f6769746c61622e6578616d70",
+        "6c652e636f6d023432036164611041646120c3842e204c6f76656c616365010f616461406578616d706c652e636f6d02",
+        "1b636f6d70616e792f6465706172746d656e742d302f7465616d2d301e1d000112311d0086311e0180f7c4d5060500af",
+        "01200123456789abcdef080006af0120fedcba9876543210080005f00fa0afc5d506166f70656e696420656d61696c20",
+        "726561645f75736572ac02",
+    );
+    let bytes = (0..hex.len()).step_by(2);
+    let bytes = bytes.map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
+    let bytes: Vec<u8> = bytes.collect();
+    assert_eq!(payload::decode(&bytes).unwrap(), session);
+    let mut next = bytes.clone();
+    next[0] = 2;
+    assert_eq!(
+        payload::decode(&next),
+        Err(payload::PayloadError::Version(2))
+    );
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(payload::decode(&longer).is_err());
+}
+
 /// B11: names and attributes by scheme and domain.
 #[test]
 fn attributes_follow_scheme_and_domain() {
@@ -651,6 +700,35 @@ proptest! {
         prop_assert!(cookie.read(&headers, SITE).values.is_empty());
         cookie.strip(&mut headers);
         cookie.drop_hostile_set_cookies(&mut headers);
+    }
+
+    #[test]
+    fn any_session_comes_back(
+        texts in prop::array::uniform8(".{0,20}"),
+        email in prop::option::of(".{0,20}"),
+        refresh in prop::option::of("[0-9a-f]{64}|.{0,30}"),
+        groups in prop::collection::vec((".{0,30}", 1_u8..=50), 0..20),
+        numbers: [u64; 4],
+        generation: u32,
+    ) {
+        let [gitlab, issuer, sub, username, name, access, scope, _] = texts;
+        let groups: Vec<_> = groups
+            .into_iter()
+            .filter_map(|(path, level)| Some(Membership { path, level: AccessLevel::from_number(level)? }))
+            .collect();
+        let all = groups.len();
+        let identity = Identity { gitlab, issuer, sub, username, name, email, groups };
+        let [created, seen, checked, expires] = numbers.map(Timestamp::from_unix);
+        let tokens = Tokens {
+            access: Zeroizing::new(access),
+            refresh: refresh.map(Zeroizing::new),
+            expires,
+            scope,
+        };
+        let id = SessionId(Random::system().bytes().unwrap());
+        let session = Session { id, identity, ruled_groups: all / 2, created, seen, checked, tokens, generation };
+        let bytes = payload::encode(&session, all).unwrap();
+        prop_assert_eq!(payload::decode(&bytes).unwrap(), session);
     }
 
     #[test]
