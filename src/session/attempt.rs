@@ -287,3 +287,6 @@ fn is_word(text: &[u8]) -> bool {
     let is_sign = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     text.iter().all(is_sign)
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,98 @@ impl Session {
 fn is_ahead(moment: Timestamp, now: Timestamp) -> bool {
     moment.since(now) > SKEW
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tests::session;
+
+    const DEADLINES: Deadlines = Deadlines {
+        lifetime: Duration::from_secs(3600),
+        idle: Some(Duration::from_secs(600)),
+        recheck: Duration::from_secs(100),
+        grace: Duration::from_secs(1000),
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_unix(1_000_000) + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_session_ends_by_lifetime_and_by_idleness() {
+        let table = [
+            (0, 0, None),
+            (3599, 3599, None),
+            (3600, 3600, Some(End::Lifetime)),
+            (599, 0, None),
+            (600, 0, Some(End::Idle)),
+            (3600, 0, Some(End::Lifetime)),
+        ];
+        for (now, seen, end) in table {
+            let mut session = session(0, 0);
+            (session.created, session.seen) = (at(0), at(seen));
+            assert_eq!(session.is_over(at(now), &DEADLINES), end, "{now} {seen}");
+        }
+    }
+
+    #[test]
+    fn without_an_idle_timeout_only_the_lifetime_counts() {
+        let deadlines = Deadlines {
+            idle: None,
+            ..DEADLINES
+        };
+        let mut session = session(0, 0);
+        (session.created, session.seen) = (at(0), at(0));
+        assert_eq!(session.is_over(at(3599), &deadlines), None);
+        assert!(!session.touch(at(3599), &deadlines));
+    }
+
+    #[test]
+    fn being_seen_does_not_lengthen_the_lifetime() {
+        let mut session = session(0, 0);
+        (session.created, session.seen) = (at(0), at(0));
+        for now in (0..3600).step_by(300) {
+            assert_eq!(session.is_over(at(now), &DEADLINES), None, "{now}");
+            session.touch(at(now), &DEADLINES);
+        }
+        assert_eq!(session.is_over(at(3600), &DEADLINES), Some(End::Lifetime));
+    }
+
+    #[test]
+    fn a_touch_renews_once_in_a_tenth_of_the_idle_timeout() {
+        let mut session = session(0, 0);
+        session.seen = at(0);
+        assert!(!session.touch(at(59), &DEADLINES));
+        assert_eq!(session.seen, at(0));
+        assert!(session.touch(at(60), &DEADLINES));
+        assert_eq!(session.seen, at(60));
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_gives_no_endless_session() {
+        let mut session = session(0, 0);
+        (session.created, session.seen, session.checked) = (at(61), at(61), at(61));
+        assert_eq!(session.is_over(at(0), &DEADLINES), Some(End::Lifetime));
+        assert_eq!(session.freshness(at(0), &DEADLINES), Freshness::PastGrace);
+        assert_eq!(session.is_over(at(1), &DEADLINES), None);
+        assert_eq!(session.freshness(at(1), &DEADLINES), Freshness::Good);
+    }
+
+    #[test]
+    fn a_word_grows_old() {
+        let table = [
+            (0, Freshness::Good),
+            (79, Freshness::Good),
+            (80, Freshness::Due),
+            (100, Freshness::Due),
+            (101, Freshness::TooOld),
+            (1000, Freshness::TooOld),
+            (1001, Freshness::PastGrace),
+        ];
+        for (age, freshness) in table {
+            let mut session = session(0, 0);
+            session.checked = at(0);
+            assert_eq!(session.freshness(at(age), &DEADLINES), freshness, "{age}");
+        }
+    }
+}

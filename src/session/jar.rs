@@ -98,10 +98,13 @@ fn keep(line: &HeaderValue, is_ours: &impl Fn(&[u8]) -> bool) -> Option<HeaderVa
         return Some(line.clone());
     }
     let mut bytes: Vec<u8> = Vec::with_capacity(line.len());
-    for (index, piece) in all().filter(|piece| !is_ours(piece)).enumerate() {
-        match index {
-            0 => bytes.extend_from_slice(piece.trim_ascii_start()),
-            _ => {
+    let kept = all().enumerate().filter(|(_, piece)| !is_ours(piece));
+    for (place, (index, piece)) in kept.enumerate() {
+        match (place, index) {
+            (0, 0) => bytes.extend_from_slice(piece),
+            // Moved up, it leaves behind the space that stood after the semicolon.
+            (0, _) => bytes.extend_from_slice(piece.trim_ascii_start()),
+            (_, _) => {
                 bytes.push(b';');
                 bytes.extend_from_slice(piece);
             },
@@ -149,9 +152,11 @@ impl Quoted {
     fn covers(&self, position: usize) -> bool {
         match self {
             Self::Everything => true,
-            Self::Spans(spans) => spans
-                .iter()
-                .any(|(start, end)| (*start..=*end).contains(&position)),
+            // Spans are in order and apart; a header may have thousands.
+            Self::Spans(spans) => {
+                let next = spans.partition_point(|(_, end)| *end < position);
+                spans.get(next).is_some_and(|(start, _)| *start <= position)
+            },
         }
     }
 }

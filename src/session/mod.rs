@@ -80,6 +80,28 @@ impl Session {
         })
     }
 
+    /// The session after GitLab's good word `now` on the same person.
+    #[must_use]
+    pub fn confirmed(&self, identity: Identity, ruled_groups: usize, now: Timestamp) -> Self {
+        Self {
+            identity,
+            ruled_groups,
+            checked: now,
+            generation: self.generation.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// The session with the tokens that a refresh gave.
+    #[must_use]
+    pub fn refreshed(&self, tokens: Tokens) -> Self {
+        Self {
+            tokens,
+            generation: self.generation.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
     /// The copy that counts of one session: `other` if it is of a later generation, in any case seen when either was.
     #[must_use]
     pub fn overtake(self, other: &Self) -> Self {
@@ -142,3 +164,6 @@ impl fmt::Debug for Tokens {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

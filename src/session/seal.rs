@@ -307,3 +307,6 @@ fn associated(id: [u8; ID], purpose: Purpose, name: &str, audience: &str) -> Vec
     aad.extend(audience.bytes().map(|byte| byte.to_ascii_lowercase()));
     aad
 }
+
+#[cfg(test)]
+mod tests;

@@ -336,3 +336,6 @@ fn size(session: &Session) -> usize {
     let groups = identity.groups.iter().map(|group| group.path.len() + 48);
     512 + texts + groups.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests;
