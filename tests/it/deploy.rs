@@ -3,6 +3,7 @@
 //! What only a cluster, a container engine or systemd could show is left to the READMEs beside the files; `tests/image` builds the image.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test may fail by panicking, its helpers too"
@@ -105,7 +106,12 @@ mod kubernetes {
         let entries = fs::read_dir(root().join(FOLDER)).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let there: BTreeSet<String> = names
-            .filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml")
+            .filter(|name| {
+                Path::new(name)
+                    .extension()
+                    .is_some_and(|kind| kind == "yaml")
+                    && name != "kustomization.yaml"
+            })
             .collect();
         assert_eq!(listed, there);
         for name in listed {
@@ -508,7 +514,7 @@ mod image {
             assert!(
                 stage.iter().any(|line| line == wanted),
                 "{wanted}: {stage:?}"
-            )
+            );
         };
         has("ENTRYPOINT [\"/labgate\"]");
         let check = stage
