@@ -75,7 +75,8 @@ async fn the_id_token_verifies_against_the_jwks_and_differs_from_userinfo() {
     let header = jsonwebtoken::decode_header(id_token).unwrap();
     let jwk = set.find(header.kid.as_deref().unwrap()).unwrap();
     assert_eq!(
-        jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256),
+        jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256)
+            .unwrap(),
         header.kid.unwrap()
     );
     let mut validation = Validation::new(Algorithm::RS256);
