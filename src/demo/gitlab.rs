@@ -43,8 +43,8 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use self::state::Instance;
 pub(in crate::demo) use self::pages::STYLESHEET;
+use self::state::Instance;
 pub use self::{
     applications::Application,
     command::{Command, CommandError},
@@ -117,7 +117,11 @@ impl DevGitlab {
     ///
     /// When the address is not loopback and that was not forced, can't be bound, or an application has a redirect URI that none may have.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let Options { listen, force_public, .. } = options;
+        let Options {
+            listen,
+            force_public,
+            ..
+        } = options;
         ensure!(
             force_public || listen.ip().is_loopback(),
             "the development GitLab lets anybody in without a password, so it does not listen on {listen} unless --force-public is given"
@@ -142,7 +146,12 @@ impl DevGitlab {
         let shared = Arc::clone(&instance);
         let service = move |request| dispatch::respond(Arc::clone(&shared), request);
         let server = Server::start(bound, Ending::new(), service);
-        Ok(Self { instance, server, addr, taken })
+        Ok(Self {
+            instance,
+            server,
+            addr,
+            taken,
+        })
     }
 
     /// Its base URL by the address it listens on, with the relative root and without a final slash.
@@ -180,7 +189,10 @@ impl DevGitlab {
     ///
     /// When there is no such user.
     pub fn set_state(&self, user: &str, state: UserState) -> Result<(), CommandError> {
-        self.command(Command::SetState { user: user.to_owned(), state })
+        self.command(Command::SetState {
+            user: user.to_owned(),
+            state,
+        })
     }
 
     /// Sets the primary e-mail of an account.
@@ -190,7 +202,11 @@ impl DevGitlab {
     /// When there is no such user.
     pub fn set_email(&self, user: &str, email: &str, verified: bool) -> Result<(), CommandError> {
         let (user, email) = (user.to_owned(), Some(email.to_owned()));
-        self.command(Command::SetEmail { user, email, verified })
+        self.command(Command::SetEmail {
+            user,
+            email,
+            verified,
+        })
     }
 
     /// Gives a direct role in a group, or takes it away.
@@ -214,7 +230,10 @@ impl DevGitlab {
     ///
     /// When there is no such user or the count is absurd.
     pub fn add_groups(&self, user: &str, count: u32) -> Result<(), CommandError> {
-        self.command(Command::AddGroups { user: user.to_owned(), count })
+        self.command(Command::AddGroups {
+            user: user.to_owned(),
+            count,
+        })
     }
 
     /// Makes the next requests to an endpoint fail.
@@ -270,7 +289,13 @@ impl DevGitlab {
 
     /// Requests to this endpoint so far.
     pub fn hits(&self, endpoint: Endpoint) -> u64 {
-        self.instance.world().switches.hits().get(&endpoint).copied().unwrap_or_default()
+        self.instance
+            .world()
+            .switches
+            .hits()
+            .get(&endpoint)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// An ID token of a CI job of `acme/web/shop`, with these claims laid over its own; null takes one away.
@@ -290,7 +315,11 @@ impl DevGitlab {
             return String::new();
         };
         keys::overlay(&mut own, claims);
-        keys::token(&self.instance.keys(), own, &Tamper::signature(Signature::Ci))
+        keys::token(
+            &self.instance.keys(),
+            own,
+            &Tamper::signature(Signature::Ci),
+        )
     }
 
     /// Ends it and waits until its sockets are closed.
@@ -306,7 +335,11 @@ fn names(
     base_path: &str,
 ) -> anyhow::Result<(String, String)> {
     let given = base_path.trim_matches('/');
-    let base_path = if given.is_empty() { String::new() } else { format!("/{given}") };
+    let base_path = if given.is_empty() {
+        String::new()
+    } else {
+        format!("/{given}")
+    };
     let Some(external_url) = external_url else {
         return Ok((format!("http://{addr}{base_path}"), base_path));
     };
@@ -317,5 +350,8 @@ fn names(
         bail!("the external URL {external_url:?} must be http or https, without a query");
     }
     let own = parsed.path().trim_end_matches('/').to_owned();
-    Ok((external_url, if base_path.is_empty() { own } else { base_path }))
+    Ok((
+        external_url,
+        if base_path.is_empty() { own } else { base_path },
+    ))
 }

@@ -145,7 +145,8 @@ pub(super) fn token_self(gitlab: &Instance, headers: &HeaderMap, params: &Params
         Err(refused) => return refused,
     };
     let Some(token) = caller.personal else {
-        let message = "400 Bad request - This endpoint requires token type to be a personal access token";
+        let message =
+            "400 Bad request - This endpoint requires token type to be a personal access token";
         return answer::json(StatusCode::BAD_REQUEST, &json!({ "message": message }));
     };
     let body = json!({
@@ -166,7 +167,11 @@ pub(super) fn token_self(gitlab: &Instance, headers: &HeaderMap, params: &Params
 impl Caller<'_> {
     /// The 403 of a token that has none of these scopes.
     fn needs(&self, any_of: &[&str]) -> Result<(), Answer> {
-        if self.scopes.iter().any(|scope| any_of.contains(&scope.as_str())) {
+        if self
+            .scopes
+            .iter()
+            .any(|scope| any_of.contains(&scope.as_str()))
+        {
             return Ok(());
         }
         let body = json!({
@@ -189,7 +194,10 @@ fn caller<'a>(
     now: Timestamp,
 ) -> Result<Caller<'a>, Answer> {
     let unknown = || {
-        answer::json(StatusCode::UNAUTHORIZED, &json!({ "message": "401 Unauthorized" }))
+        answer::json(
+            StatusCode::UNAUTHORIZED,
+            &json!({ "message": "401 Unauthorized" }),
+        )
     };
     let private = answer::header_text(headers, HeaderName::from_static("private-token"))
         .or_else(|| params.text("private_token"));
@@ -199,10 +207,11 @@ fn caller<'a>(
         (None, Some(token)) => match world.tokens.by_access_token(token) {
             Some(row) if row.revoked => return Err(dead("Token was revoked.")),
             Some(row) if row.is_expired(now) => return Err(dead("Token is expired.")),
-            Some(row) => world
-                .directory
-                .user(row.user)
-                .map(|user| Caller { user, scopes: &row.scopes, personal: None }),
+            Some(row) => world.directory.user(row.user).map(|user| Caller {
+                user,
+                scopes: &row.scopes,
+                personal: None,
+            }),
             None => personal(world, token, now)?,
         },
         (None, None) => None,
@@ -222,7 +231,11 @@ fn personal<'a>(
     token: &str,
     now: Timestamp,
 ) -> Result<Option<Caller<'a>>, Answer> {
-    let Some(found) = world.personal.iter().find(|personal| personal.token == token) else {
+    let Some(found) = world
+        .personal
+        .iter()
+        .find(|personal| personal.token == token)
+    else {
         return Ok(None);
     };
     if found.revoked {
@@ -232,14 +245,16 @@ fn personal<'a>(
         return Err(dead("Token is expired."));
     }
     let user = world.directory.user(found.user);
-    Ok(user.map(|user| Caller { user, scopes: &found.scopes, personal: Some(found) }))
+    Ok(user.map(|user| Caller {
+        user,
+        scopes: &found.scopes,
+        personal: Some(found),
+    }))
 }
 
 /// The 401 of a token that GitLab knows, but that is over.
 fn dead(reason: &str) -> Answer {
-    let description = format!(
-        "{reason} You can either do re-authorization or token refresh."
-    );
+    let description = format!("{reason} You can either do re-authorization or token refresh.");
     let body = json!({ "error": "invalid_token", "error_description": description });
     let refused = answer::json(StatusCode::UNAUTHORIZED, &body);
     let challenge = bearer::challenge("invalid_token", &description);
@@ -349,8 +364,13 @@ fn account(gitlab: &Instance, user: &User) -> Map<String, Value> {
 
 /// A moment as the API writes it.
 fn moment(at: Timestamp) -> String {
-    let second = i64::try_from(at.unix()).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    second.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
+    let second = i64::try_from(at.unix())
+        .ok()
+        .and_then(|s| jiff::Timestamp::from_second(s).ok());
+    second
+        .unwrap_or_default()
+        .strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        .to_string()
 }
 
 fn date(at: Timestamp) -> String {

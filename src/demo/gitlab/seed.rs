@@ -62,7 +62,11 @@ pub fn people() -> Vec<Person> {
 
 /// The users, groups and projects at the start.
 pub(super) fn directory(now: Timestamp) -> Directory {
-    let users = people().iter().zip(1..).map(|(person, id)| user(person, id, now)).collect();
+    let users = people()
+        .iter()
+        .zip(1..)
+        .map(|(person, id)| user(person, id, now))
+        .collect();
     let mut acme = Place::new(10, TEAM, Visibility::Private);
     acme.members.extend([
         (1, Role::Owner),
@@ -79,7 +83,11 @@ pub(super) fn directory(now: Timestamp) -> Directory {
     let mut shop = Place::new(102, "acme/web/shop", Visibility::Private);
     shop.members.insert(4, Role::Reporter);
     let handbook = Place::new(103, "open/handbook", Visibility::Public);
-    Directory { users, groups: vec![acme, ops, web, open], projects: vec![runbooks, shop, handbook] }
+    Directory {
+        users,
+        groups: vec![acme, ops, web, open],
+        projects: vec![runbooks, shop, handbook],
+    }
 }
 
 fn user(person: &Person, id: u64, now: Timestamp) -> User {
@@ -90,7 +98,11 @@ fn user(person: &Person, id: u64, now: Timestamp) -> User {
         email: Some(format!("{}@example.com", person.username)),
         email_verified: person.username != "carol",
         public_email: None,
-        state: if person.username == "dave" { UserState::Blocked } else { UserState::Active },
+        state: if person.username == "dave" {
+            UserState::Blocked
+        } else {
+            UserState::Active
+        },
         admin: person.username == "root",
         external: person.username == "carol",
         two_factor: person.username == "alice",
