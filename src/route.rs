@@ -33,6 +33,14 @@ pub struct Entry<T> {
     pub value: T,
 }
 
+impl<T> Entry<T> {
+    /// The same line, leading to `value`.
+    pub fn with<U>(&self, value: U) -> Entry<U> {
+        let Self { host, path, methods, value: _ } = self;
+        Entry { host: host.clone(), path: path.clone(), methods: methods.clone(), value }
+    }
+}
+
 /// Two entries for the same host, path and method, by their places in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("entry {second} can't be told from entry {first}")]

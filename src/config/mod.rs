@@ -41,6 +41,7 @@ pub use self::{
     document::Document,
     gitlab::GitLab,
     identity::Identity,
+    names::nearest,
     policy::{Allow, Rule},
     problem::{Problem, render},
     route::Route,
@@ -50,7 +51,7 @@ pub use self::{
     source::load,
     telemetry::{LogFormat, Telemetry},
     upstream::Upstream,
-    value::{AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix},
+    value::{AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, parse_origin},
 };
 
 /// The whole of `labgate.toml`, one field a table.

@@ -3,7 +3,7 @@
 use super::Problem;
 
 /// The one of `names` that `written` was most likely meant to be, if any is near.
-pub(super) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
     let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let written = plain(written);
     let tolerance = (written.chars().count() / 3).clamp(1, 3);

@@ -15,7 +15,7 @@ use crate::{
     config,
     forward::{self, Reserved, Tunnels, Upstream},
     gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
-    route::{Entry, RouteTable},
+    route::RouteTable,
     session::{
         Attempts, CookieError, Deadlines, Random, SessionCodec, SessionCookie, Store, StoreLimits,
     },
@@ -72,7 +72,7 @@ impl Shared {
         cores: usize,
     ) -> Result<Arc<Self>, BuildError> {
         let random = Random::system();
-        let seed = u128::from_le_bytes(random.bytes()?);
+        let seed = [random.bytes()?, random.bytes()?].map(u64::from_le_bytes);
         let revision = option_env!("LABGATE_REVISION").unwrap_or_default();
         Ok(Arc::new(Self {
             clock,
@@ -128,11 +128,13 @@ impl Gate {
             metrics: shared.metrics.clone(),
             background: shared.background.clone(),
         };
-        let routes = routes.map(|planned| {
-            let upstream = upstreams.get(&planned.upstream).cloned();
-            let metrics = shared.metrics.route(&planned.name);
-            Route::new(planned, upstream.expect("the plan resolved it"), metrics)
+        let entries = routes.into_iter().map(|entry| {
+            let upstream = upstreams.get(&entry.value.upstream).cloned();
+            let metrics = shared.metrics.route(&entry.value.name);
+            let upstream = upstream.expect("the plan resolved it");
+            entry.with(Route::new(&entry.value, upstream, metrics))
         });
+        let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
         Ok(Self {
             shared: shared.clone(),
             routes,
@@ -188,8 +190,8 @@ fn upstreams(
     let headers = plan.headers.clone();
     let reserved: Reserved = Arc::new(move |name| headers.claims(name));
     let mut upstreams = BTreeMap::new();
-    for planned in plan.routes.values() {
-        let name = &planned.upstream;
+    for planned in &plan.routes {
+        let name = &planned.value.upstream;
         if upstreams.contains_key(name) {
             continue;
         }

@@ -2,15 +2,17 @@
 //!
 //! They answer on every host that a route serves, and on that of `server.public_url`; nothing below the prefix ever reaches an upstream.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
 use super::{Gate, encoded, story::Story};
 use crate::{
-    authenticate::{self, Start, is_same_origin, landing},
-    body::Response,
+    authenticate::{Start, is_same_origin, landing},
+    body::{Body, Response},
     clock::Timestamp,
     gitlab::Provider,
     refusal::{Attempt, Refusal},
@@ -26,6 +28,7 @@ impl Gate {
         path: &str,
         target: &Target,
         parts: &Parts,
+        body: Body,
         now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
@@ -39,7 +42,7 @@ impl Gate {
             ("/sign_out", "GET" | "HEAD") => {
                 self.ask_to_sign_out(target, headers, &query, now, story).await
             },
-            ("/sign_out", "POST") => self.sign_out(target, headers, &query, now, story).await,
+            ("/sign_out", "POST") => self.sign_out(target, headers, body, now, story).await,
             ("/userinfo", "GET" | "HEAD") => self.userinfo(target, headers, now, story).await,
             ("/sign_in" | "/userinfo", _) => not_allowed(&[Method::GET, Method::HEAD]),
             ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
@@ -185,7 +188,7 @@ impl Gate {
         &'g self,
         target: &Target,
         headers: &HeaderMap,
-        query: &Query<'_>,
+        body: Body,
         now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
@@ -200,7 +203,9 @@ impl Gate {
         let provider = session
             .as_ref()
             .and_then(|session| self.authenticator.providers.get(&session.identity.gitlab));
-        let rd = Some(query.get("rd")).filter(|rd| !rd.is_empty());
+        let form = form(body).await;
+        let rd = Query::parse(&form);
+        let rd = Some(rd.get("rd")).filter(|rd| !rd.is_empty());
         let rd = rd.map(|rd| self.landing(rd, target));
         let done = SignedOut {
             gitlab: provider.map(|provider| (provider.label(), provider.base_url().as_str())),
@@ -265,7 +270,7 @@ impl Gate {
         let providers = &self.authenticator.providers;
         let route = url::Url::parse(rd).ok().and_then(|url| {
             let host = url.host_str()?;
-            self.routes.lookup(host, url.path().as_bytes(), &Method::GET).ok()
+            self.routes.lookup(host, url.path(), &Method::GET).ok()
         });
         let names = route.map_or_else(
             || providers.keys().collect::<Vec<_>>(),
@@ -301,12 +306,16 @@ struct UserInfo<'a> {
 }
 
 /// The parameters of a query; of a doubled one the first counts.
-struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
+struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     fn of(target: &'a Target) -> Self {
         let query = target.path_and_query().split_once('?').map_or("", |(_, query)| query);
-        Self(url::form_urlencoded::parse(query.as_bytes()).take(MOST).collect())
+        Self::parse(query.as_bytes())
+    }
+
+    fn parse(form: &'a [u8]) -> Self {
+        Self(url::form_urlencoded::parse(form).take(MOST).collect())
     }
 
     /// The value of `name`, empty if it is missing.
@@ -318,6 +327,21 @@ impl<'a> Query<'a> {
         self.0.iter().map(|(name, value)| (name.to_string(), value.to_string()))
     }
 }
+
+/// The form of a POST, empty if it is longer than any of ours or doesn't come.
+async fn form(body: Body) -> Bytes {
+    let whole = Limited::new(body, LONGEST_FORM).collect();
+    match tokio::time::timeout(FORM_PATIENCE, whole).await {
+        Ok(Ok(form)) => form.to_bytes(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    }
+}
+
+/// Bytes of a form.
+const LONGEST_FORM: usize = 8 * 1024;
+
+/// How long a form may take to come.
+const FORM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many parameters are looked at.
 const MOST: usize = 32;

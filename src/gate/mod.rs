@@ -121,7 +121,7 @@ impl Gate {
         let now = self.shared.clock.now();
         if let Some(path) = target.below(&self.prefix) {
             story.decision = Decision::Own;
-            return self.endpoint(path, target, &parts, now, story).await;
+            return self.endpoint(path, target, &parts, body, now, story).await;
         }
         let permit = match self.admit(target, &parts.headers, now).await {
             Ok(permit) => permit,
@@ -219,7 +219,7 @@ impl Gate {
             trusted: target.trusted,
             scheme: target.origin.scheme.as_str(),
             host: &target.origin.host,
-            port: target.origin.port(),
+            port: target.origin.port_or_default(),
         };
         let passage = forward::prepare(&mut request, &origin)?;
         let headers = request.headers_mut();

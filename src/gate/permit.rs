@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::plan::PlannedRoute;
 use crate::{
     authenticate::Authenticated,
     authorize::{Denial, Policy},
@@ -44,13 +45,19 @@ pub(super) enum NoPermit {
 
 impl Route {
     pub(super) fn new(
-        planned: super::plan::PlannedRoute,
+        planned: &PlannedRoute,
         upstream: Arc<Upstream>,
         metrics: Arc<RouteMetrics>,
     ) -> Self {
-        let super::plan::PlannedRoute { name, names_host, policy, gitlabs, sign_in_page, .. } =
-            planned;
-        Self { name, names_host, sign_in_page, gitlabs, metrics, policy, upstream }
+        Self {
+            name: planned.name.clone(),
+            names_host: planned.names_host,
+            sign_in_page: planned.sign_in_page,
+            gitlabs: planned.gitlabs.clone(),
+            metrics,
+            policy: planned.policy.clone(),
+            upstream,
+        }
     }
 
     /// Whether everybody may pass, signed in or not.

@@ -27,7 +27,7 @@ pub struct Plan {
     pub(super) headers: HeaderTable,
     pub(super) keys: KeyRing,
     pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
-    pub(super) routes: RouteTable<PlannedRoute>,
+    pub(super) routes: Vec<Entry<PlannedRoute>>,
     pub(super) users: UsersFiles,
 }
 
@@ -264,7 +264,7 @@ impl Draft<'_> {
         }
     }
 
-    fn routes(&mut self, users: &mut UsersFiles) -> Option<RouteTable<PlannedRoute>> {
+    fn routes(&mut self, users: &mut UsersFiles) -> Option<Vec<Entry<PlannedRoute>>> {
         if self.config.route.is_empty() {
             self.advise(
                 "route",
@@ -276,19 +276,16 @@ impl Draft<'_> {
         let routes = self.config.route.iter().enumerate();
         let entries: Vec<_> =
             routes.filter_map(|(index, route)| self.route(index, route, users)).collect();
-        let complete = entries.len() == self.config.route.len();
-        match RouteTable::new(entries) {
-            Ok(table) => Some(table).filter(|_| complete),
-            Err(overlaps) if complete => {
-                for overlap in overlaps {
-                    let first = overlap.first;
-                    let message = format!("`route[{first}]` has the same host, path and methods");
-                    self.error(format!("route[{}]", overlap.second), message);
-                }
-                None
-            },
-            Err(_) => None,
+        if entries.len() < self.config.route.len() {
+            return None;
         }
+        let bare = entries.iter().map(|entry| entry.with(()));
+        let overlaps = RouteTable::new(bare.collect()).err().unwrap_or_default();
+        for overlap in &overlaps {
+            let message = format!("`route[{}]` has the same host, path and methods", overlap.first);
+            self.error(format!("route[{}]", overlap.second), message);
+        }
+        overlaps.is_empty().then_some(entries)
     }
 
     fn route(
@@ -336,13 +333,13 @@ impl Draft<'_> {
         }
         if !upstream.contains("://") {
             let message = format!("there is no `[upstream.{upstream}]`");
-            match nearest(upstream, self.config.upstream.keys().map(String::as_str)) {
+            match nearest(upstream, &keys(&self.config.upstream)) {
                 Some(known) => self.advise(&key, message, format!("did you mean `{known}`?")),
                 None => self.error(key, message),
             }
             return None;
         }
-        match config::origin(upstream) {
+        match config::parse_origin(upstream) {
             Ok(_) => Some(upstream.into()),
             Err(message) => {
                 self.error(key, message);
@@ -352,8 +349,10 @@ impl Draft<'_> {
     }
 
     fn named_gitlabs(&mut self, key: &str, route: &config::Route) -> Option<Vec<String>> {
-        let known = || self.config.gitlab.keys().map(String::as_str);
-        let Some(names) = &route.gitlab else { return Some(known().map(Into::into).collect()) };
+        let known = keys(&self.config.gitlab);
+        let Some(names) = &route.gitlab else {
+            return Some(known.into_iter().map(Into::into).collect());
+        };
         if names.is_empty() {
             self.error(format!("{key}.gitlab"), "an empty list lets nobody sign in");
             return None;
@@ -362,7 +361,7 @@ impl Draft<'_> {
             .iter()
             .enumerate()
             .filter(|(_, name)| !self.config.gitlab.contains_key(*name))
-            .map(|(index, name)| (index, name.clone(), nearest(name, known()).map(str::to_owned)))
+            .map(|(index, name)| (index, name.clone(), nearest(name, &known).map(str::to_owned)))
             .collect();
         for (index, name, near) in &missing {
             let key = format!("{key}.gitlab[{index}]");
@@ -436,6 +435,10 @@ impl Draft<'_> {
             Allow::Public | Allow::SignedIn | Allow::Rules(_) => {},
         }
     }
+}
+
+fn keys<T>(tables: &BTreeMap<String, T>) -> Vec<&str> {
+    tables.keys().map(String::as_str).collect()
 }
 
 fn by_domain(rule: &Rule) -> bool {

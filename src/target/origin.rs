@@ -84,6 +84,11 @@ impl Origin {
         }
     }
 
+    /// The port, said or not.
+    pub fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(self.scheme.default_port())
+    }
+
     /// Whether the browser sees https, so that its cookies can be `Secure`.
     pub fn is_secure(&self) -> bool {
         self.scheme == Scheme::Https

@@ -244,10 +244,9 @@ impl Metrics {
         &self,
         gitlab: &str,
         endpoint: &'static str,
-        status: Option<StatusCode>,
+        status: &str,
         duration: Duration,
     ) {
-        let status = status.as_ref().map_or("error", status_label);
         self.gitlab_requests
             .with_label_values(&[gitlab, endpoint, status])
             .inc();

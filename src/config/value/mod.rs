@@ -17,6 +17,7 @@ pub use self::{
     group::{GroupPath, GroupPattern},
     host::HostPattern,
     path::PathPrefix,
+    url::parse_origin,
 };
 pub(super) use self::{
     network::{networks, socket_address},

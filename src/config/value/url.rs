@@ -8,7 +8,7 @@ pub(in crate::config) fn optional_origin<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Url>, D::Error> {
     let text = String::deserialize(from)?;
-    origin(&text).map(Some).map_err(D::Error::custom)
+    parse_origin(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// A URL whose path, if any, is made to end with `/`.
@@ -24,7 +24,11 @@ pub(in crate::config) fn optional_base<'de, D: Deserializer<'de>>(
     base(from).map(Some)
 }
 
-fn origin(text: &str) -> Result<Url, String> {
+/// `text` as the URL of a place without a path.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse_origin(text: &str) -> Result<Url, String> {
     let url = plain(text)?;
     match url.path() {
         "/" => Ok(url),
