@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -34,7 +34,7 @@ use super::{
     live::{Busy, Link, Live, Open, Upgrade, Wait},
     wire::Wire,
 };
-use crate::body::{Body, BoxError, Response};
+use crate::body::{Body, BoxError, Request, Response};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -156,6 +156,12 @@ async fn answer<H: Handler>(
     let mut response = if request.headers().len() > max_headers {
         // HTTP/2 has a limit of bytes only.
         empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    } else if is_bare_authority(&request) {
+        let mut response = empty(StatusCode::BAD_REQUEST);
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
     } else {
         // A panic is this request's alone.
         AssertUnwindSafe(handler.handle(request, peer, core))
@@ -175,6 +181,12 @@ async fn answer<H: Handler>(
         .await;
     }
     Ok(response.map(|body| Tracked { body, _busy: busy }))
+}
+
+/// A target such as `GET example.com` is CONNECT's alone (RFC 9112, 3.2.3).
+fn is_bare_authority(request: &Request) -> bool {
+    let uri = request.uri();
+    uri.scheme().is_none() && uri.authority().is_some() && request.method() != Method::CONNECT
 }
 
 fn empty(status: StatusCode) -> Response {
