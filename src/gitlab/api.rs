@@ -316,7 +316,3 @@ fn cause(message: &str) -> Ended {
         Ended::Other
     }
 }
-
-#[cfg(test)]
-#[path = "api_tests.rs"]
-mod tests;

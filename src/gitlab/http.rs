@@ -514,7 +514,3 @@ impl fmt::Debug for Client {
         write!(out, "Client({})", self.base)
     }
 }
-
-#[cfg(test)]
-#[path = "http_tests.rs"]
-mod tests;

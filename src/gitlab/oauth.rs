@@ -471,7 +471,3 @@ fn tokens(answer: &Response) -> Result<TokenSet, Failure> {
         id_token: id_token.cloned(),
     })
 }
-
-#[cfg(test)]
-#[path = "oauth_tests.rs"]
-mod tests;

@@ -203,7 +203,7 @@ impl Discovery {
             .is_some_and(|found| found.development)
     }
 
-    fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.found.load().is_some()
     }
 
@@ -326,6 +326,9 @@ impl Provider {
         let token = tokens.id_token.as_deref().ok_or(IdTokenError::Missing)?;
         let (message, signature) = token.rsplit_once('.').ok_or(IdTokenError::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(IdTokenError::Malformed)?;
+        if claims.contains('.') {
+            return Err(IdTokenError::Malformed);
+        }
         let kid = key_id(header)?;
         let keys = self.signing_keys(kid.as_deref()).await?;
         let signed = |key| crypto::verify(signature, message.as_bytes(), key, Algorithm::RS256);
@@ -447,7 +450,3 @@ fn access_token_hash(token: &str) -> String {
     let (left, _) = hash.as_slice().split_at(16);
     URL_SAFE_NO_PAD.encode(left)
 }
-
-#[cfg(test)]
-#[path = "oidc_tests.rs"]
-mod tests;

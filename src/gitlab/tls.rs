@@ -1,6 +1,6 @@
 //! Whom labgate believes to be GitLab: the roots of the system and the configured authorities; and the forward proxy on the way there.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{error::Error, io::ErrorKind, path::Path, sync::Arc};
 
 use http::HeaderValue;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -94,12 +94,15 @@ pub(super) fn proxy(
 
 /// What is wrong with a server's certificate, as far as an operator can mend it.
 pub(super) fn certificate_hint(error: &rustls::Error) -> Option<super::Certificate> {
-    use rustls::{CertificateError, Error};
+    use rustls::CertificateError;
 
     use super::Certificate;
     match error {
-        Error::InvalidCertificate(reason) => Some(match reason {
-            CertificateError::UnknownIssuer => Certificate::UnknownIssuer,
+        rustls::Error::InvalidCertificate(reason) => Some(match reason {
+            // A bad signature: there is an authority of that name, but with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Certificate::UnknownIssuer
+            },
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Certificate::OtherName
             },
@@ -118,23 +121,23 @@ pub(super) fn certificate_hint(error: &rustls::Error) -> Option<super::Certifica
     }
 }
 
-/// The io error or rustls error inside `error`, wherever it is wrapped.
+/// The kind of the io error and the rustls error inside `error`, wherever they are wrapped.
 pub(super) fn inside<'a>(
-    error: &'a (dyn std::error::Error + 'static),
+    error: &'a (dyn Error + 'static),
 ) -> (Option<ErrorKind>, Option<&'a rustls::Error>) {
     let (mut kind, mut tls) = (None, None);
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            kind = kind.or(Some(io.kind()));
-            // `source` of an io error skips the error that it wraps.
-            let wrapped = io
-                .get_ref()
-                .map(|inner| inner as &(dyn std::error::Error + 'static));
-            tls = tls.or(wrapped.and_then(|inner| inner.downcast_ref()));
-        }
+        let io = error.downcast_ref::<std::io::Error>();
+        // The innermost kind is the telling one.
+        kind = io.map(std::io::Error::kind).or(kind);
         tls = tls.or(error.downcast_ref());
-        next = error.source();
+        // An io error's `source` skips the error that it wraps.
+        let wrapped = io.and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     (kind, tls)
 }

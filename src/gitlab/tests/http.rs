@@ -1,0 +1,390 @@
+//! The client against a GitLab that is slow, gone, overloaded, behind a proxy, or not the one it says it is.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    script::{Reply, Script},
+    *,
+};
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+fn discovery(hit: &script::Hit, scheme: &str) -> Reply {
+    let issuer = format!("{scheme}://{}", hit.header("host").unwrap());
+    Reply::json(200, &json!({ "issuer": issuer }).to_string())
+}
+
+/// Why probing failed.
+async fn failure(provider: &Provider) -> CallError {
+    match provider.probe().await {
+        Err(DiscoveryError::Unavailable(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_gitlab_that_is_gone_is_down_after_three_calls_and_comes_back() {
+    let down = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&down);
+    let script = Script::new(move |hit| match switch.load(Ordering::SeqCst) {
+        true => Reply::page(503),
+        false => discovery(hit, "http"),
+    })
+    .await;
+    let provider = provider(&script);
+    for _ in 0..3 {
+        assert!(!provider.is_down());
+        assert!(matches!(
+            failure(&provider).await,
+            CallError::Status(503, None)
+        ));
+    }
+    assert!(provider.is_down());
+    let error = failure(&provider).await;
+    assert!(matches!(error, CallError::Down(_)) && !error.is_sent());
+    assert!(error.retry_after().unwrap() <= Duration::from_secs(1));
+    assert_eq!(script.hits().len(), 3, "nobody waits for what can't come");
+    down.store(false, Ordering::SeqCst);
+    pass(Duration::from_secs(1)).await;
+    provider.probe().await.unwrap();
+    assert!(!provider.is_down());
+}
+
+#[tokio::test]
+async fn the_watch_notices_recovery_by_itself() {
+    let down = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&down);
+    let script = Script::new(move |hit| match switch.load(Ordering::SeqCst) {
+        true => Reply::nothing(),
+        false => discovery(hit, "http"),
+    })
+    .await;
+    let provider = Arc::new(provider(&script));
+    let watched = Arc::clone(&provider);
+    let watch = tokio::spawn(async move { watched.watch().await });
+    script.reached(1).await;
+    down.store(false, Ordering::SeqCst);
+    script.reached(2).await;
+    while !provider.discovery.is_known() {
+        tokio::task::yield_now().await;
+    }
+    watch.abort();
+    assert!(!provider.is_down());
+}
+
+#[tokio::test]
+async fn a_pause_that_gitlab_asks_of_everybody_is_kept() {
+    let script = Script::new(|_| Reply::new(429, "retry-after: 9\r\n", "Retry later")).await;
+    let provider = provider(&script);
+    let error = failure(&provider).await;
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));
+    assert!(provider.is_down());
+    for _ in 0..5 {
+        assert!(matches!(failure(&provider).await, CallError::Down(_)));
+    }
+    assert_eq!(script.hits().len(), 1, "no storm");
+}
+
+#[tokio::test]
+async fn one_persons_limit_shuts_nobody_else_out() {
+    let replies = ["", "ratelimit-name: throttle_authenticated_api\r\n"];
+    for headers in replies {
+        let headers = format!("retry-after: 60\r\n{headers}");
+        let script = Script::new(move |_| Reply::new(429, &headers, "Retry later")).await;
+        let provider = provider(&script);
+        assert!(provider.identify("token").await.is_err());
+        assert!(!provider.is_down());
+    }
+    let headers = "retry-after: 60\r\nratelimit-name: throttle_unauthenticated_api\r\n";
+    let script = Script::new(move |_| Reply::new(429, headers, "Retry later")).await;
+    let provider = provider(&script);
+    assert!(provider.identify("token").await.is_err());
+    assert!(provider.is_down());
+}
+
+#[tokio::test]
+async fn pauses_are_read_in_every_form_gitlab_has() {
+    let date = "date: Fri, 20 Nov 2026 11:00:00 GMT\r\n";
+    let table = [
+        ("retry-after: 30\r\n".to_owned(), Some(30)),
+        ("retry-after: soon\r\n".to_owned(), None),
+        ("retry-after: -5\r\n".to_owned(), None),
+        (
+            format!("{date}retry-after: Fri, 20 Nov 2026 11:00:20 GMT\r\n"),
+            Some(20),
+        ),
+        (
+            "retry-after: Fri, 20 Nov 2026 11:00:20 GMT\r\n".to_owned(),
+            None,
+        ),
+        (format!("{date}ratelimit-reset: 1795172440\r\n"), Some(40)),
+        (format!("{date}ratelimit-reset: 1795172300\r\n"), None),
+        (
+            format!("{date}ratelimit-reset: 99999999999999999999\r\n"),
+            None,
+        ),
+        (String::new(), None),
+    ];
+    for (headers, expected) in table {
+        let shown = headers.clone();
+        let script = Script::new(move |_| Reply::new(429, &headers, "")).await;
+        let wait = failure(&provider(&script)).await.retry_after();
+        assert_eq!(wait, expected.map(Duration::from_secs), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_500_for_one_person_is_no_outage() {
+    let script = Script::new(|_| Reply::json(500, "{}")).await;
+    let provider = provider(&script);
+    for _ in 0..5 {
+        assert!(provider.identify("token").await.is_err());
+    }
+    assert!(!provider.is_down());
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_ten_seconds() {
+    let hold = Arc::new(Semaphore::new(0));
+    let script = Script::new(move |_| Reply::json(200, "{}").held(&hold)).await;
+    let provider = Arc::new(provider(&script));
+    let caller = Arc::clone(&provider);
+    let call = tokio::spawn(async move { failure(&caller).await });
+    script.reached(1).await;
+    pass(Duration::from_secs(10)).await;
+    let error = call.await.unwrap();
+    assert!(matches!(error, CallError::Timeout) && error.is_sent());
+}
+
+#[tokio::test]
+async fn a_storm_reaches_gitlab_as_32_calls_at_a_time() {
+    let hold = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&hold);
+    let script = Script::new(move |_| Reply::json(401, "{}").held(&held)).await;
+    let provider = Arc::new(provider(&script));
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let provider = Arc::clone(&provider);
+            tokio::spawn(async move { provider.identify("token").await })
+        })
+        .collect();
+    script.reached(32).await;
+    hold.add_permits(100);
+    for call in calls {
+        assert!(matches!(call.await.unwrap(), Err(IdentifyError::TokenDead)));
+    }
+    assert_eq!(script.most_at_once(), 32);
+    assert_eq!(script.hits().len(), 100);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_gitlab_closed_costs_nothing() {
+    let script = Script::new(|hit| discovery(hit, "http").closing()).await;
+    let provider = provider(&script);
+    for _ in 0..20 {
+        provider.probe().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn refused_connections_are_named() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let provider = provider_of(&config(&format!("http://127.0.0.1:{port}/")), everything());
+    let error = failure(&provider).await;
+    assert!(
+        matches!(error, CallError::Refused(..)) && !error.is_sent(),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_call_is_observed_by_endpoint_and_status() {
+    let script = Script::new(|hit| match hit.path() {
+        DISCOVERY => discovery(hit, "http"),
+        "/oauth/token" => Reply::json(401, r#"{"error":"invalid_client"}"#),
+        "/api/v4/user" => Reply::page(502),
+        _ => Reply::nothing(),
+    })
+    .await;
+    let told = Arc::new(Told::default());
+    let observe: Arc<dyn Observe> = told.clone();
+    let config = config(&script.url("/"));
+    let provider = Provider::new(
+        "main",
+        &config,
+        None,
+        everything(),
+        &Roots::none(),
+        &|_| None,
+        observe,
+    )
+    .unwrap();
+    provider.probe().await.unwrap();
+    assert!(provider.refresh("refresh").await.is_err());
+    assert!(provider.identify("token").await.is_err());
+    assert!(provider.revoke("token").await.is_err());
+    let told = told.0.lock().unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(gitlab, endpoint, status)| format!("{gitlab} {endpoint} {status}"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "main discovery 200",
+            "main token 401",
+            "main user 502",
+            "main revoke body"
+        ]
+    );
+}
+
+/// A certificate authority with a server certificate.
+struct Authority {
+    pem: String,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn authority(change: impl Fn(&mut CertificateParams)) -> Authority {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Authority {
+        pem: issuer.pem(),
+        certificate: certificate.der().clone(),
+        key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+    }
+}
+
+fn acceptor(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// What comes of probing a server with this certificate when `ca` is believed.
+async fn probe(acceptor: TlsAcceptor, ca: Option<&str>) -> Result<(), DiscoveryError> {
+    let script = Script::tls(acceptor, |hit| discovery(hit, "https")).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), ca.unwrap_or_default()).unwrap();
+    let mut config = config(&script.url("/"));
+    config.ca = ca.map(|_| Path::to_path_buf(file.path()));
+    provider_of(&config, everything()).probe().await
+}
+
+#[tokio::test]
+async fn a_private_authority_is_believed_if_configured() {
+    let good = authority(|_| {});
+    assert!(
+        probe(acceptor(good.certificate, good.key), Some(&good.pem))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn certificates_that_prove_nothing_are_named() {
+    let reason = async |result: Result<(), DiscoveryError>| match result {
+        Err(DiscoveryError::Unavailable(error @ CallError::Certificate(_, reason, _))) => {
+            assert!(!error.is_sent());
+            reason
+        },
+        other => panic!("{other:?}"),
+    };
+    let table: [(fn(&mut CertificateParams), Certificate); 3] = [
+        (
+            |params| {
+                params.subject_alt_names = CertificateParams::new(vec!["other.example".to_owned()])
+                    .unwrap()
+                    .subject_alt_names
+            },
+            Certificate::OtherName,
+        ),
+        (
+            |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1),
+            Certificate::Expired,
+        ),
+        (
+            |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1),
+            Certificate::NotYetValid,
+        ),
+    ];
+    for (change, expected) in table {
+        let bad = authority(change);
+        let found = reason(probe(acceptor(bad.certificate, bad.key), Some(&bad.pem)).await).await;
+        assert_eq!(found, expected);
+    }
+    let unknown = authority(|_| {});
+    let other = authority(|_| {}).pem;
+    for ca in [None, Some(other.as_str())] {
+        let acceptor = acceptor(unknown.certificate.clone(), unknown.key.clone_key());
+        assert_eq!(
+            reason(probe(acceptor, ca).await).await,
+            Certificate::UnknownIssuer
+        );
+    }
+    // What a one-line `openssl req -x509` makes: an authority that serves as itself.
+    let mut own = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let own = own.self_signed(&key).unwrap();
+    let server = acceptor(
+        own.der().clone(),
+        PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+    );
+    let found = reason(probe(server, Some(&own.pem())).await).await;
+    assert_eq!(found, Certificate::CaAsServer);
+}
+
+#[tokio::test]
+async fn a_forward_proxy_is_asked_to_connect() {
+    let proxy = Script::new(|_| Reply::new(403, "", "")).await;
+    let address = proxy.url("").replace("http://", "http://user:pass@");
+    let env = |key: &str| (key == "HTTPS_PROXY").then(|| address.clone());
+    let config = config("https://gitlab.example/");
+    let observe = Arc::new(Unobserved);
+    let provider = Provider::new(
+        "main",
+        &config,
+        None,
+        everything(),
+        &Roots::none(),
+        &env,
+        observe,
+    )
+    .unwrap();
+    let error = failure(&provider).await;
+    assert!(
+        matches!(error, CallError::Connect(..)) && !error.is_sent(),
+        "{error:?}"
+    );
+    let hit = &proxy.hits()[0];
+    assert_eq!(hit.line, "CONNECT gitlab.example:443 HTTP/1.1");
+    assert_eq!(
+        hit.header("proxy-authorization"),
+        Some("Basic dXNlcjpwYXNz")
+    );
+}
