@@ -76,7 +76,7 @@ pub enum AttemptError {
 }
 
 /// How long a sign-in may take.
-const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_mins(10);
 
 /// How many sign-ins one browser may have open.
 const MAX_OPEN: usize = 5;

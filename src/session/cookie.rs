@@ -119,9 +119,10 @@ impl SessionCookie {
             max_age,
             secure: site.secure,
             // Browsers refuse SameSite=None without Secure.
-            same_site: match site.secure {
-                true => self.same_site,
-                false => SameSite::Lax,
+            same_site: if site.secure {
+                self.same_site
+            } else {
+                SameSite::Lax
             },
         };
         set.header()

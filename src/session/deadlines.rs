@@ -46,7 +46,7 @@ pub enum Freshness {
 }
 
 /// How far a sealed moment may lie ahead: clocks of replicas differ. Beyond it, the moment was written by a clock that was wrong.
-pub(super) const SKEW: Duration = Duration::from_secs(60);
+pub(super) const SKEW: Duration = Duration::from_mins(1);
 
 impl From<&config::Session> for Deadlines {
     fn from(session: &config::Session) -> Self {
@@ -76,7 +76,7 @@ impl Session {
             Freshness::PastGrace
         } else if age > deadlines.recheck {
             Freshness::TooOld
-        } else if age >= deadlines.recheck - deadlines.recheck / 5 {
+        } else if age >= deadlines.recheck.saturating_sub(deadlines.recheck / 5) {
             Freshness::Due
         } else {
             Freshness::Good
@@ -110,8 +110,8 @@ mod tests {
     use crate::session::tests::session;
 
     const DEADLINES: Deadlines = Deadlines {
-        lifetime: Duration::from_secs(3600),
-        idle: Some(Duration::from_secs(600)),
+        lifetime: Duration::from_hours(1),
+        idle: Some(Duration::from_mins(10)),
         recheck: Duration::from_secs(100),
         grace: Duration::from_secs(1000),
     };

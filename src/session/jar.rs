@@ -132,7 +132,7 @@ impl Quoted {
                 return Self::Everything;
             }
             // Two quotes in one piece are a pair of their own; many applications quote values.
-            if piece.iter().filter(|byte| **byte == b'"').count() != 1 {
+            if piece.split(|byte| *byte == b'"').count() != 2 {
                 continue;
             }
             match open {

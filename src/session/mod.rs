@@ -109,12 +109,12 @@ impl Session {
             return self;
         }
         let seen = self.seen.max(other.seen);
-        match other.generation > self.generation {
-            true => Self {
-                seen,
-                ..other.clone()
-            },
-            false => Self { seen, ..self },
+        if other.generation <= self.generation {
+            return Self { seen, ..self };
+        }
+        Self {
+            seen,
+            ..other.clone()
         }
     }
 }

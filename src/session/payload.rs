@@ -99,10 +99,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Session, PayloadError> {
     let plain = decompress(bytes)?;
     let decoded = postcard::take_from_bytes::<V1<'_>>(&plain);
     let (v1, rest) = decoded.map_err(|_| PayloadError::Decoding)?;
-    match rest.is_empty() {
-        true => v1.session().ok_or(PayloadError::Decoding),
-        false => Err(PayloadError::Decoding),
-    }
+    let session = v1.session().filter(|_| rest.is_empty());
+    session.ok_or(PayloadError::Decoding)
 }
 
 impl V1<'_> {

@@ -277,10 +277,11 @@ fn parse(index: usize, text: &str) -> Result<Zeroizing<[u8; KEY]>, KeyError> {
     let length = bytes.len();
     let key = <[u8; KEY]>::try_from(bytes.as_slice()).map(Zeroizing::new);
     let key = key.map_err(|_| KeyError::Length { index, length })?;
-    match key.iter().all(|byte| *byte == key[0]) {
-        true => Err(KeyError::Weak { index }),
-        false => Ok(key),
+    let [first, rest @ ..] = &*key;
+    if rest.iter().all(|byte| byte == first) {
+        return Err(KeyError::Weak { index });
     }
+    Ok(key)
 }
 
 fn split(bytes: &[u8]) -> Option<([u8; ID], [u8; NONCE], &[u8])> {

@@ -132,7 +132,7 @@ fn nothing_but_the_sign_in_of_this_browser_is_taken() {
         "",
         "x",
         &foreign.state,
-        &begun.state[1..],
+        begun.state.split_at(1).1,
         &begun.state.to_lowercase(),
     ] {
         assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::tests::{counting, key, ring};
+use crate::session::tests::{counting, hex, key, ring};
 
 fn seal(ring: &KeyRing, plain: &[u8]) -> String {
     let random = Random::system();
@@ -42,8 +42,7 @@ fn the_cipher_gives_the_known_answers() {
                 Payload { msg, aad },
             )
             .unwrap();
-        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, expected);
+        assert_eq!(hex(&sealed), expected);
     }
 }
 
