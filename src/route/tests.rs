@@ -286,3 +286,78 @@ fn a_catch_all_names_no_host() {
     }
     assert_eq!(table.values().count(), 3);
 }
+
+/// What attackers build paths of.
+const SHREDS: [&str; 24] = [
+    "/",
+    "/",
+    "open",
+    "admin",
+    "ADMIN",
+    "..",
+    ".",
+    "%2e",
+    "%2E%2e",
+    "%2f",
+    "%5c",
+    "\\",
+    ";",
+    ";a=b",
+    "%00",
+    "%09",
+    "%25",
+    "2e",
+    "2f",
+    "%61",
+    "%c0%ae",
+    "%ef%bc%8e",
+    "x",
+    "?",
+];
+
+/// What real parsers make of a path: the WHATWG's as received and decoded, and once more after that.
+fn as_others_read(path: &str) -> Vec<String> {
+    let decode = |text: &str| {
+        let decoded = percent_encoding::percent_decode_str(text);
+        decoded.decode_utf8_lossy().into_owned()
+    };
+    let parse = |text: &str| {
+        let url = url::Url::parse(&format!("http://app{text}"));
+        url.map_or_else(|_| text.to_owned(), |url| url.path().to_owned())
+    };
+    let once = parse(path);
+    let twice = parse(&decode(&once));
+    let plain = parse(&decode(path));
+    vec![
+        decode(&once),
+        decode(&twice),
+        decode(&plain),
+        once,
+        twice,
+        plain,
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(4096))]
+
+    #[test]
+    fn no_heap_of_tricks_opens_a_guarded_path(
+        picks in proptest::collection::vec(proptest::sample::select(&SHREDS[..]), 0..12)
+    ) {
+        let table = table(&[("", "/", &[], "public"), ("", "/admin", &[], "admin")]);
+        let path = format!("/{}", picks.concat());
+        let request = Request::get(&path).header("host", "app").body(()).unwrap();
+        let peer = Peer { addr: ([192, 0, 2, 1], 1).into(), core: 0 };
+        let (parts, ()) = request.into_parts();
+        let Ok(target) = Target::read(&parts, &peer, &Trust::default(), None) else {
+            return Ok(());
+        };
+        if table.resolve(&target, |value| *value == "public") == Ok(&"public") {
+            for reading in as_others_read(target.path()) {
+                let guarded = target::covers_in_any_case("/admin", reading.as_bytes());
+                proptest::prop_assert!(!guarded, "{path} is open, but {reading} is meant");
+            }
+        }
+    }
+}
