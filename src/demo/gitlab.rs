@@ -1,4 +1,4 @@
-//! A development GitLab: a faithful OAuth 2.0 and OpenID Connect provider with people, groups and projects, refusals and quirks
+//! A development GitLab: a faithful OAuth 2.0 and `OpenID` Connect provider with people, groups and projects, refusals and quirks
 //! included, for the demo and for tests.
 //!
 //! ```text

@@ -31,19 +31,20 @@ pub(super) enum Kind {
     Project,
 }
 
+/// The answer of a call, or the refusal that ended it early; boxed, as answers are large.
+pub(super) type Outcome = Result<Answer, Box<Answer>>;
+
 /// `GET /api/v4/user`.
-pub(super) fn user(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Answer {
+pub(super) fn user(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Outcome {
     let (world, now) = (gitlab.world(), gitlab.clock.now());
-    let caller = match caller(gitlab, &world, headers, params, now) {
-        Ok(caller) => caller,
-        Err(refused) => return refused,
-    };
-    if let Err(refused) = caller.needs(&["api", "read_api", "read_user"]) {
-        return refused;
-    }
+    let caller = caller(gitlab, &world, headers, params, now)?;
+    caller.needs(&["api", "read_api", "read_user"])?;
     let mut members = account(gitlab, caller.user);
     overlay(&mut members, &world.switches.overlays.user);
-    limited(answer::json(StatusCode::OK, &Value::Object(members)), now)
+    Ok(limited(
+        answer::json(StatusCode::OK, &Value::Object(members)),
+        now,
+    ))
 }
 
 /// `GET /api/v4/{groups,projects}/:id/members/all/:user_id`: the effective membership.
@@ -54,19 +55,11 @@ pub(super) fn member(
     member: &str,
     headers: &HeaderMap,
     params: &Params,
-) -> Answer {
+) -> Outcome {
     let (world, now) = (gitlab.world(), gitlab.clock.now());
-    let caller = match caller(gitlab, &world, headers, params, now) {
-        Ok(caller) => caller,
-        Err(refused) => return refused,
-    };
-    if let Err(refused) = caller.needs(&["api", "read_api"]) {
-        return refused;
-    }
-    let place = match visible(&world, kind, place, caller.user) {
-        Ok(place) => place,
-        Err(missing) => return missing,
-    };
+    let caller = caller(gitlab, &world, headers, params, now)?;
+    caller.needs(&["api", "read_api"])?;
+    let place = visible(&world, kind, place, caller.user)?;
     let held = member.parse().ok().and_then(|id| {
         let role = match kind {
             Kind::Group => world.directory.role_in_group(place, id),
@@ -75,7 +68,7 @@ pub(super) fn member(
         Some((world.directory.user(id)?, role?))
     });
     let Some((user, role)) = held else {
-        return not_found("404 Not found");
+        return Err(not_found("404 Not found"));
     };
     let body = json!({
         "id": user.id,
@@ -87,7 +80,7 @@ pub(super) fn member(
         "expires_at": null,
         "membership_state": "active",
     });
-    limited(answer::json(StatusCode::OK, &body), now)
+    Ok(limited(answer::json(StatusCode::OK, &body), now))
 }
 
 /// `GET /api/v4/{groups,projects}/:id`.
@@ -97,19 +90,11 @@ pub(super) fn place(
     place: &str,
     headers: &HeaderMap,
     params: &Params,
-) -> Answer {
+) -> Outcome {
     let (world, now) = (gitlab.world(), gitlab.clock.now());
-    let caller = match caller(gitlab, &world, headers, params, now) {
-        Ok(caller) => caller,
-        Err(refused) => return refused,
-    };
-    if let Err(refused) = caller.needs(&["api", "read_api"]) {
-        return refused;
-    }
-    let place = match visible(&world, kind, place, caller.user) {
-        Ok(place) => place,
-        Err(missing) => return missing,
-    };
+    let caller = caller(gitlab, &world, headers, params, now)?;
+    caller.needs(&["api", "read_api"])?;
+    let place = visible(&world, kind, place, caller.user)?;
     let (namespace, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
     let mut body = json!({
         "id": place.id,
@@ -121,33 +106,36 @@ pub(super) fn place(
     let access = |role: Option<Role>| {
         role.map(|role| json!({ "access_level": role.level(), "notification_level": 3 }))
     };
-    match kind {
-        Kind::Group => {
-            body["full_path"] = json!(place.path);
-            body["parent_id"] = json!(world.directory.group(namespace).map(|parent| parent.id));
-        },
-        Kind::Project => {
-            body["path_with_namespace"] = json!(place.path);
-            body["permissions"] = json!({
+    let more = match kind {
+        Kind::Group => json!({
+            "full_path": place.path,
+            "parent_id": world.directory.group(namespace).map(|parent| parent.id),
+        }),
+        Kind::Project => json!({
+            "path_with_namespace": place.path,
+            "permissions": {
                 "project_access": access(place.members.get(&caller.user.id).copied()),
                 "group_access": access(world.directory.role_by_namespace(place, caller.user.id)),
-            });
-        },
+            },
+        }),
+    };
+    if let (Value::Object(members), Value::Object(more)) = (&mut body, more) {
+        members.extend(more);
     }
-    limited(answer::json(StatusCode::OK, &body), now)
+    Ok(limited(answer::json(StatusCode::OK, &body), now))
 }
 
 /// `GET /api/v4/personal_access_tokens/self`: any scope will do, but not an OAuth token.
-pub(super) fn token_self(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Answer {
+pub(super) fn token_self(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Outcome {
     let (world, now) = (gitlab.world(), gitlab.clock.now());
-    let caller = match caller(gitlab, &world, headers, params, now) {
-        Ok(caller) => caller,
-        Err(refused) => return refused,
-    };
+    let caller = caller(gitlab, &world, headers, params, now)?;
     let Some(token) = caller.personal else {
         let message =
             "400 Bad request - This endpoint requires token type to be a personal access token";
-        return answer::json(StatusCode::BAD_REQUEST, &json!({ "message": message }));
+        return Err(Box::new(answer::json(
+            StatusCode::BAD_REQUEST,
+            &json!({ "message": message }),
+        )));
     };
     let body = json!({
         "id": token.id,
@@ -161,12 +149,12 @@ pub(super) fn token_self(gitlab: &Instance, headers: &HeaderMap, params: &Params
         "active": true,
         "expires_at": token.expires_at.map(date),
     });
-    limited(answer::json(StatusCode::OK, &body), now)
+    Ok(limited(answer::json(StatusCode::OK, &body), now))
 }
 
 impl Caller<'_> {
     /// The 403 of a token that has none of these scopes.
-    fn needs(&self, any_of: &[&str]) -> Result<(), Answer> {
+    fn needs(&self, any_of: &[&str]) -> Result<(), Box<Answer>> {
         if self
             .scopes
             .iter()
@@ -181,7 +169,11 @@ impl Caller<'_> {
         });
         let refused = answer::json(StatusCode::FORBIDDEN, &body);
         let challenge = bearer::challenge("insufficient_scope", bearer::INSUFFICIENT_SCOPE);
-        Err(answer::with(refused, header::WWW_AUTHENTICATE, &challenge))
+        Err(Box::new(answer::with(
+            refused,
+            header::WWW_AUTHENTICATE,
+            &challenge,
+        )))
     }
 }
 
@@ -192,7 +184,7 @@ fn caller<'a>(
     headers: &HeaderMap,
     params: &Params,
     now: Timestamp,
-) -> Result<Caller<'a>, Answer> {
+) -> Result<Caller<'a>, Box<Answer>> {
     let unknown = || {
         answer::json(
             StatusCode::UNAUTHORIZED,
@@ -221,7 +213,7 @@ fn caller<'a>(
         None => Ok(caller),
         Some(reason) => {
             let body = json!({ "message": format!("403 Forbidden - {reason}") });
-            Err(answer::json(StatusCode::FORBIDDEN, &body))
+            Err(Box::new(answer::json(StatusCode::FORBIDDEN, &body)))
         },
     }
 }
@@ -230,7 +222,7 @@ fn personal<'a>(
     world: &'a World,
     token: &str,
     now: Timestamp,
-) -> Result<Option<Caller<'a>>, Answer> {
+) -> Result<Option<Caller<'a>>, Box<Answer>> {
     let Some(found) = world
         .personal
         .iter()
@@ -253,12 +245,12 @@ fn personal<'a>(
 }
 
 /// The 401 of a token that GitLab knows, but that is over.
-fn dead(reason: &str) -> Answer {
+fn dead(reason: &str) -> Box<Answer> {
     let description = format!("{reason} You can either do re-authorization or token refresh.");
     let body = json!({ "error": "invalid_token", "error_description": description });
     let refused = answer::json(StatusCode::UNAUTHORIZED, &body);
     let challenge = bearer::challenge("invalid_token", &description);
-    answer::with(refused, header::WWW_AUTHENTICATE, &challenge)
+    Box::new(answer::with(refused, header::WWW_AUTHENTICATE, &challenge))
 }
 
 /// Why the API denies this account, in the words of `lib/gitlab/auth/user_access_denied_reason.rb`.
@@ -297,7 +289,7 @@ fn visible<'a>(
     kind: Kind,
     id_or_path: &str,
     user: &User,
-) -> Result<&'a Place, Answer> {
+) -> Result<&'a Place, Box<Answer>> {
     let directory = &world.directory;
     match kind {
         Kind::Group => directory
@@ -311,8 +303,11 @@ fn visible<'a>(
     }
 }
 
-pub(super) fn not_found(message: &str) -> Answer {
-    answer::json(StatusCode::NOT_FOUND, &json!({ "message": message }))
+fn not_found(message: &str) -> Box<Answer> {
+    Box::new(answer::json(
+        StatusCode::NOT_FOUND,
+        &json!({ "message": message }),
+    ))
 }
 
 fn account(gitlab: &Instance, user: &User) -> Map<String, Value> {

@@ -195,20 +195,26 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
         ("POST", "/oauth/introspect") => inspect::introspect(gitlab, headers, &form()),
         ("GET", "/oauth/token/info") => inspect::info(gitlab, headers, query),
         ("GET" | "POST", "/oauth/userinfo") => oidc::userinfo(gitlab, headers, &form()),
-        ("GET", "/api/v4/user") => api::user(gitlab, headers, query),
-        ("GET", "/api/v4/personal_access_tokens/self") => api::token_self(gitlab, headers, query),
+        ("GET", "/api/v4/user") => settled(api::user(gitlab, headers, query)),
+        ("GET", "/api/v4/personal_access_tokens/self") => {
+            settled(api::token_self(gitlab, headers, query))
+        },
         ("GET", path) => match place(path) {
             Some((kind, id, member)) => {
                 let id = percent_decode_str(id).decode_utf8_lossy();
-                match member {
+                settled(match member {
                     Some(member) => api::member(gitlab, kind, &id, member, headers, query),
                     None => api::place(gitlab, kind, &id, headers, query),
-                }
+                })
             },
             None => missing(gitlab, path),
         },
         (_, path) => missing(gitlab, path),
     }
+}
+
+fn settled(outcome: api::Outcome) -> Answer {
+    outcome.unwrap_or_else(|refused| *refused)
 }
 
 fn missing(gitlab: &Instance, path: &str) -> Answer {

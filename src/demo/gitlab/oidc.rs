@@ -1,4 +1,4 @@
-//! OpenID Connect: discovery, the keys, claims, ID tokens and userinfo.
+//! `OpenID` Connect: discovery, the keys, claims, ID tokens and userinfo.
 //!
 //! | claim | ID token | userinfo |
 //! |---|---|---|

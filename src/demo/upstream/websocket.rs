@@ -28,7 +28,7 @@ use crate::{
 pub(super) const MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// How long a silent peer is kept.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// `GET /ws`: switches protocols and echoes until either side closes, or the server ends.
 pub(super) fn upgrade(mut request: Request<Incoming>, ending: Ending) -> Answer {

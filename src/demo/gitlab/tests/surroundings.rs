@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 
 #[tokio::test]
@@ -473,27 +475,34 @@ async fn it_listens_on_loopback_unless_forced_and_ends_at_once() {
         force_public: true,
         ..options.clone()
     };
-    let gitlab = DevGitlab::start(forced).await.unwrap();
-    let taken = SocketAddr::from((Ipv4Addr::LOCALHOST, gitlab.addr().port()));
-    gitlab.stop().await;
+    DevGitlab::start(forced).await.unwrap().stop().await;
 
+    let first = Lab::new().await;
+    let taken = first.gitlab.addr();
     let here = Options {
         listen: taken,
         ..options
     };
-    let first = DevGitlab::start(here.clone()).await.unwrap();
     assert!(
         DevGitlab::start(here.clone()).await.is_err(),
         "the port is taken"
     );
     let other = DevGitlab::start(Options {
         or_other_port: true,
-        ..here.clone()
+        ..here
     })
     .await
     .unwrap();
     assert_eq!(other.taken(), Some(taken));
     assert_ne!(other.addr(), taken);
-    first.stop().await;
-    DevGitlab::start(here).await.unwrap();
+    first.gitlab.set_silent(true);
+    let mut waiting = tokio::net::TcpStream::connect(taken).await.unwrap();
+    waiting
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .unwrap();
+    first.gitlab.stop().await;
+    let mut answer = Vec::new();
+    let read = waiting.read_to_end(&mut answer).await.unwrap_or(0);
+    assert_eq!(read, 0, "a request that waits does not hold it up");
 }
