@@ -1,1 +1,273 @@
-//! To come.
+//! The running process: its listeners, the gate that answers now, the swap to another one on reload, and the drain at the end.
+//!
+//! ```text
+//! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core
+//! background       GitLab calls, discovery, watched files, admin  one runtime
+//! ```
+//!
+//! What the configuration says is the gate's; what a process does about signals is `cli`'s.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    accept::{self, Counts, Handler, Server},
+    body::{Request, Response},
+    clock::Clock,
+    config::Config,
+    forward::Tunnels,
+    gate::{BuildError, Env, Gate, Plan, Shared},
+    target::Peer,
+    telemetry::{Admin, Health, Metrics},
+};
+
+/// A running labgate.
+#[derive(Debug)]
+pub struct App {
+    addr: SocketAddr,
+    admin_addr: SocketAddr,
+    front: Arc<Front>,
+    shared: Arc<Shared>,
+    server: Arc<Server>,
+    admin: Arc<Server>,
+    health: Arc<Health>,
+    config: Config,
+    tasks: JoinSet<()>,
+    watches: JoinSet<()>,
+    trouble: watch::Sender<Option<String>>,
+}
+
+/// Why labgate does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A listener or a worker thread can't be had; the message names which.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// There is no gate.
+    #[error(transparent)]
+    Gate(#[from] BuildError),
+}
+
+impl App {
+    /// Starts to serve `plan` on `cores` worker threads; everything else runs on `background`.
+    ///
+    /// # Errors
+    /// When an address is taken, or the gate can't be built.
+    pub fn start(
+        plan: Plan,
+        clock: Clock,
+        background: &Handle,
+        cores: usize,
+        env: Env<'_>,
+    ) -> Result<Self, AppError> {
+        let config = plan.config.clone();
+        let limits = &config.server.limits;
+        let shared = Shared::new(limits, clock, background.clone(), cores)?;
+        let gate = Arc::new(Gate::build(plan, &shared, env)?);
+        let listener = accept::bind(config.server.listen)?;
+        let admin_listener = accept::bind(config.server.admin)?;
+        let front = Arc::new(Front { gate: ArcSwap::new(gate.clone()) });
+        let settings = accept::Settings::from(&config.server);
+        let server = Arc::new(Server::start(&front, &settings, cores)?);
+        let health = Arc::new(Health::default());
+        let admin = Arc::new(AdminFront {
+            admin: Admin { health: health.clone(), metrics: shared.metrics.clone() },
+            tunnels: shared.tunnels.clone(),
+            connections: server.counts().clone(),
+            told: AtomicU64::new(0),
+        });
+        let admin = Arc::new(Server::start(&admin, &admin_settings(), 1)?);
+        let mut app = Self {
+            addr: listener.local_addr()?,
+            admin_addr: admin_listener.local_addr()?,
+            front,
+            shared,
+            server,
+            admin,
+            health,
+            config,
+            tasks: JoinSet::new(),
+            watches: JoinSet::new(),
+            trouble: watch::Sender::new(None),
+        };
+        app.accept(background, listener, admin_listener);
+        app.watch(background, &gate);
+        app.shared.metrics.reloaded(app.shared.clock.now());
+        app.health.serve();
+        Ok(app)
+    }
+
+    /// Where clients connect to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// What operators see.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Waits for a reason to end that has nothing to do with signals; forever, if all goes well.
+    pub async fn trouble(&self) -> String {
+        let mut trouble = self.trouble.subscribe();
+        match trouble.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Serves `plan` from now on; requests under way finish as they began. Addresses and limits stay as they were at the start.
+    ///
+    /// # Errors
+    /// When its gate can't be built; then nothing has changed.
+    pub fn reload(
+        &mut self,
+        plan: Plan,
+        background: &Handle,
+        env: Env<'_>,
+    ) -> Result<(), BuildError> {
+        let server = &plan.config.server;
+        let kept = &self.config.server;
+        if server.listen != kept.listen || server.admin != kept.admin {
+            tracing::warn!("`server.listen` and `server.admin` change with a restart only");
+        }
+        let gate = Arc::new(Gate::build(plan, &self.shared, env)?);
+        self.front.gate.store(gate.clone());
+        self.watch(background, &gate);
+        self.shared.metrics.reloaded(self.shared.clock.now());
+        Ok(())
+    }
+
+    /// Notes that a reload could not even be tried.
+    pub fn reload_failed(&self) {
+        self.shared.metrics.reload_failed();
+    }
+
+    /// Ends gracefully: not ready, then not listening, then requests and tunnels finish within `server.timeouts.drain`. Returns how many did not.
+    pub async fn drain(self) -> usize {
+        let timeouts = &self.config.server.timeouts;
+        self.health.drain();
+        sleep(timeouts.drain_delay).await;
+        let left = self.server.drain(timeouts.drain).await;
+        self.shared.tunnels.end();
+        left
+    }
+
+    fn accept(&mut self, background: &Handle, listener: TcpListener, admin: TcpListener) {
+        for (server, listener) in [(&self.server, listener), (&self.admin, admin)] {
+            let server = server.clone();
+            let serve = async move {
+                if let Err(error) = server.accept(listener).await {
+                    tracing::error!(%error, "no connections can be accepted");
+                }
+            };
+            self.tasks.spawn_on(serve, background);
+        }
+    }
+
+    /// Watches what a gate depends on: each GitLab's discovery, and files that change by themselves.
+    fn watch(&mut self, background: &Handle, gate: &Arc<Gate>) {
+        self.watches = JoinSet::new();
+        for provider in gate.providers() {
+            let provider = provider.clone();
+            self.watches.spawn_on(async move { provider.watch().await }, background);
+        }
+        let (gate, health, trouble) = (gate.clone(), self.health.clone(), self.trouble.clone());
+        let exposed = !self.addr.ip().is_loopback();
+        let watch = async move {
+            let mut tick = interval(WATCH);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                note(&gate, &health);
+                if let Some(reason) = gate.playground().filter(|_| exposed) {
+                    trouble.send_replace(Some(reason));
+                    return;
+                }
+                let files = gate.clone();
+                let read = tokio::task::spawn_blocking(move || files.refresh_files());
+                // A file system that hangs must not hold up the rest.
+                drop(timeout(WATCH * 10, read).await);
+            }
+        };
+        self.watches.spawn_on(watch, background);
+    }
+}
+
+/// `/readyz` stays green while a GitLab is out of reach, but says so.
+fn note(gate: &Gate, health: &Health) {
+    for provider in gate.providers() {
+        let part = format!("gitlab.{}", provider.name());
+        match provider.is_down() {
+            true => health.note(&part, "out of reach; sessions go on until `session.grace`"),
+            false => health.clear(&part),
+        }
+    }
+}
+
+/// Gives every request to the gate that is current when it comes.
+#[derive(Debug)]
+struct Front {
+    gate: ArcSwap<Gate>,
+}
+
+impl Handler for Front {
+    async fn handle(&self, request: Request, addr: SocketAddr, core: usize) -> Response {
+        let gate = self.gate.load_full();
+        gate.handle(request, Peer { addr, core }).await
+    }
+}
+
+/// The admin listener, which reads the gauges of other rooms when it is asked.
+#[derive(Debug)]
+struct AdminFront {
+    admin: Admin,
+    tunnels: Arc<Tunnels>,
+    connections: Arc<Counts>,
+    told: AtomicU64,
+}
+
+impl Handler for AdminFront {
+    async fn handle(&self, request: Request, _: SocketAddr, _: usize) -> Response {
+        let metrics = &self.admin.metrics;
+        metrics.open(self.connections.open.load(Ordering::Relaxed), self.tunnels.open());
+        let turned_away = self.connections.turned_away.load(Ordering::Relaxed);
+        let told = self.told.swap(turned_away, Ordering::Relaxed);
+        metrics.turned_away(turned_away.saturating_sub(told));
+        self.admin.handle(&request)
+    }
+}
+
+fn admin_settings() -> accept::Settings {
+    accept::Settings {
+        connections: 64,
+        header_bytes: 16 * 1024,
+        headers: 64,
+        http2_streams: 16,
+        header: Duration::from_secs(5),
+        idle: Duration::from_secs(75),
+    }
+}
+
+/// How often watched things are looked at.
+const WATCH: Duration = Duration::from_secs(3);

@@ -135,6 +135,9 @@ impl Gate {
             entry.with(Route::new(&entry.value, upstream, metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
+        let development = config.gitlab.into_iter().filter_map(|(name, gitlab)| {
+            gitlab.insecure_allow_development_gitlab.then_some(name)
+        });
         Ok(Self {
             shared: shared.clone(),
             routes,
@@ -147,6 +150,7 @@ impl Gate {
             own: shared.metrics.route("labgate"),
             none: shared.metrics.route("none"),
             users,
+            development: development.collect(),
         })
     }
 }

@@ -14,7 +14,7 @@ mod permit;
 mod plan;
 mod story;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use tokio::time::Instant;
@@ -27,12 +27,13 @@ pub use self::{
 use self::{permit::NoPermit, story::Story};
 use crate::{
     authenticate::{Authenticated, Authenticator},
+    authorize::UsersFiles,
     body::{Body, Request, Response},
     clock::Timestamp,
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
-    refusal::{Forbidden, Refusal, SignIn},
+    refusal::{Forbidden, Refusal, SignIn, Unmet},
     respond::{self, Voice},
     route::RouteTable,
     session::SessionCookie,
@@ -53,7 +54,9 @@ pub struct Gate {
     prefix: String,
     own: Arc<RouteMetrics>,
     none: Arc<RouteMetrics>,
-    users: crate::authorize::UsersFiles,
+    users: UsersFiles,
+    /// GitLabs that may be development ones.
+    development: BTreeSet<String>,
 }
 
 /// A refusal together with what was known when it came.
@@ -81,6 +84,9 @@ impl Gate {
         };
         let mut response = answer.unwrap_or_else(|refusal| {
             story.refused(&refusal);
+            if let Refusal::Exhausted(limit) = refusal {
+                self.shared.metrics.limit_reached(limit);
+            }
             let again = story.again.take();
             let voice = Voice {
                 html,
@@ -108,6 +114,18 @@ impl Gate {
     /// The GitLabs that people may sign in with.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.authenticator.providers.values()
+    }
+
+    /// What is wrong, if a GitLab has turned out to be the development one, which asks for no password, and the configuration does not say that this is meant.
+    pub fn playground(&self) -> Option<String> {
+        let found = self.providers().find(|provider| {
+            provider.is_development() && !self.development.contains(provider.name())
+        })?;
+        let name = found.name();
+        Some(format!(
+            "gitlab.{name} is labgate's development GitLab, where anybody is whoever they say; \
+             listen on loopback, or set `gitlab.{name}.insecure_allow_development_gitlab = true`"
+        ))
     }
 
     async fn answer<'g>(
@@ -189,7 +207,7 @@ impl Gate {
         target: &Target,
         route: &Route,
         who: &Authenticated,
-        rules: Vec<crate::refusal::Unmet>,
+        rules: Vec<Unmet>,
     ) -> Forbidden {
         let identity = who.identity();
         let provider =

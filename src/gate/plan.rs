@@ -60,7 +60,7 @@ impl Plan {
         let routes = self.config.route.iter().filter(|route| {
             route.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
         });
-        let scheme = self.public.as_ref().map_or("http", |origin| origin.scheme.as_str());
+        let scheme = self.public.as_ref().map_or("https", |origin| origin.scheme.as_str());
         let origins = routes.filter_map(|route| match (&route.host, &self.public) {
             (Some(config::HostPattern::Exact(host)), Some(public)) if *host == public.host => {
                 Some(public.to_string())

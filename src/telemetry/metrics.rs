@@ -255,14 +255,15 @@ impl Metrics {
             .observe(duration.as_secs_f64());
     }
 
-    /// Counts a client connection as open for as long as the guard lives.
-    pub fn connection(&self) -> GaugeGuard {
-        GaugeGuard::new(&self.open_connections)
+    /// How many connections and tunnels are open now.
+    pub fn open(&self, connections: usize, tunnels: usize) {
+        self.open_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        self.open_tunnels.set(i64::try_from(tunnels).unwrap_or(i64::MAX));
     }
 
-    /// Counts a tunnel as open for as long as the guard lives.
-    pub fn tunnel(&self) -> GaugeGuard {
-        GaugeGuard::new(&self.open_tunnels)
+    /// So many more connections were closed at once because of `server.limits.connections`.
+    pub fn turned_away(&self, connections: u64) {
+        self.limits_reached.with_label_values(&["connections"]).inc_by(connections);
     }
 
     /// One of `server.limits`, by its name, was in the way.
@@ -300,23 +301,6 @@ impl Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Metrics")
-    }
-}
-
-/// Takes one off a gauge when it goes.
-#[derive(Debug)]
-pub struct GaugeGuard(IntGauge);
-
-impl GaugeGuard {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for GaugeGuard {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

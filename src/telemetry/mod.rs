@@ -15,7 +15,7 @@ pub use self::{
     access::{Access, Audit, AuditEvent, Decision},
     admin::{Admin, Health},
     log::{LogError, LogGuard, start_logging},
-    metrics::{Described, GaugeGuard, Metrics, REFERENCE},
+    metrics::{Described, Metrics, REFERENCE},
     request_id::{RequestId, RequestIds},
     route_metrics::RouteMetrics,
 };
