@@ -34,23 +34,37 @@ impl Demo {
     ///
     /// When no port can be had, or a redirect URI is none.
     pub async fn start(redirect_uris: Vec<String>, sample_app: bool) -> anyhow::Result<Self> {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::start_at(
+            at(GITLAB_PORT),
+            sample_app.then(|| at(APP_PORT)),
+            redirect_uris,
+        )
+        .await
+    }
+
+    async fn start_at(
+        gitlab: SocketAddr,
+        app: Option<SocketAddr>,
+        redirect_uris: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let gitlab = DevGitlab::start(gitlab::Options {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, GITLAB_PORT)),
+            listen: gitlab,
             or_other_port: true,
             redirect_uris,
             ..gitlab::Options::default()
         })
         .await?;
-        let app = if sample_app {
-            let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, APP_PORT));
-            let options = upstream::Options {
-                listen,
-                or_other_port: true,
-                force_public: false,
-            };
-            Some(SampleApp::start(options).await?)
-        } else {
-            None
+        let app = match app {
+            Some(listen) => {
+                let options = upstream::Options {
+                    listen,
+                    or_other_port: true,
+                    force_public: false,
+                };
+                Some(SampleApp::start(options).await?)
+            },
+            None => None,
         };
         Ok(Self { gitlab, app })
     }
@@ -94,19 +108,17 @@ mod tests {
 
     #[tokio::test]
     async fn two_demos_run_side_by_side_and_say_which_ports_were_taken() {
-        let first = Demo::start(Vec::new(), true).await.unwrap();
-        let second = Demo::start(Vec::new(), true).await.unwrap();
-        assert_ne!(first.gitlab.addr(), second.gitlab.addr());
-        let notices = second.notices();
-        assert_eq!(
-            notices.len(),
-            2,
-            "whoever holds them, the second found both taken"
-        );
-        assert!(notices[0].contains(&format!("listens on {}", second.gitlab.addr())));
-        assert!(notices[1].contains("127.0.0.1:4182 is taken"));
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = Demo::start_at(any, Some(any), Vec::new()).await.unwrap();
+        assert!(first.notices().is_empty());
+        let (gitlab, app) = (first.gitlab.addr(), first.app.as_ref().unwrap().addr());
+        let second = Demo::start_at(gitlab, Some(app), Vec::new()).await.unwrap();
+        let moved = second.gitlab.addr();
+        let expected = format!("{gitlab} is taken, so the development GitLab listens on {moved}");
+        assert_eq!(second.notices()[0], expected);
+        assert!(second.notices()[1].starts_with(&format!("{app} is taken, so the sample app")));
         first.stop().await;
-        let alone = Demo::start(Vec::new(), false).await.unwrap();
-        assert!(alone.app.is_none());
+        let alone = Demo::start_at(any, None, Vec::new()).await.unwrap();
+        assert!(alone.app.is_none() && alone.notices().is_empty());
     }
 }

@@ -197,6 +197,8 @@ async fn respond(request: Request<Incoming>, ending: Ending) -> Answer {
     }
     match path.as_str() {
         "/events" => live::events(request.headers()),
+        // Browsers ask for it unbidden; a 404 would only be noise in their console.
+        "/favicon.ico" => answer::empty(StatusCode::NO_CONTENT),
         "/assets/demo.css" => pages::stylesheet(),
         "/assets/live.js" => pages::script(),
         path => pages::page(path, request.headers()),

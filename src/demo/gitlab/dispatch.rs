@@ -177,6 +177,8 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
     };
     match (method.as_str(), asked.path) {
         ("GET", "/") => home(gitlab, headers),
+        // Browsers ask for it unbidden; a 404 would only be noise in their console.
+        ("GET", "/favicon.ico") => answer::empty(StatusCode::NO_CONTENT),
         ("GET", "/-/assets/demo.css") => {
             answer::typed(StatusCode::OK, "text/css; charset=utf-8", pages::STYLESHEET)
         },

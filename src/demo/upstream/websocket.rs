@@ -237,12 +237,11 @@ mod tests {
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let key = [1, 2, 3, 4];
         let mut frame = vec![first];
-        match u8::try_from(payload.len()) {
-            Ok(length @ ..=125) => frame.push(0x80 | length),
-            _ => {
-                frame.push(0xFF);
-                frame.extend((payload.len() as u64).to_be_bytes());
-            },
+        if let Ok(length @ ..=125) = u8::try_from(payload.len()) {
+            frame.push(0x80 | length);
+        } else {
+            frame.push(0xFF);
+            frame.extend((payload.len() as u64).to_be_bytes());
         }
         frame.extend(key);
         frame.extend(
