@@ -234,6 +234,19 @@ fn all_readings_lead_to_one_route_or_nowhere() {
 }
 
 #[test]
+fn letters_in_another_case_count_like_the_guarded_spelling() {
+    let table = table(&[("", "/", &[], "public"), ("", "/Admin", &["POST"], "admin")]);
+    for path in ["/Admin", "/admin", "/ADMIN/x"] {
+        assert_eq!(resolve(&table, "GET", "app", path), Ok("public"), "{path}");
+    }
+    assert_eq!(resolve(&table, "POST", "app", "/Admin"), Ok("admin"));
+    for path in ["/admin", "/ADMIN/x"] {
+        let found = resolve(&table, "POST", "app", path);
+        assert_eq!(found, Err(Miss::Ambiguous), "{path}");
+    }
+}
+
+#[test]
 fn an_ambiguous_path_falls_to_the_next_wider_guarded_route() {
     let table = table(&[
         ("", "/", &[], "members"),
