@@ -11,8 +11,8 @@ use crate::config::{Allow, Config, GitLab, Route};
 
 /// Ends with 2 if the configuration can't be used, with 0 otherwise.
 pub(super) fn run(path: Option<PathBuf>, env: &Environment) -> anyhow::Result<ExitCode> {
-    let config = match super::configuration(path, env) {
-        Ok(config) => config,
+    let config = match super::planned(path, env) {
+        Ok(plan) => plan.config,
         Err(code) => return Ok(code),
     };
     super::print(&report(&config)?)?;

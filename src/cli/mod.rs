@@ -9,8 +9,11 @@
 //! Results go to standard output, messages for people to standard error. Each command has its own file.
 
 mod check;
+mod demo;
+mod dev_gitlab;
 mod health;
 mod keygen;
+mod run;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +25,10 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Document, Problem};
+use crate::{
+    config::{self, Document, Problem},
+    gate::Plan,
+};
 
 /// A usage or configuration mistake.
 const MISTAKE: u8 = 2;
@@ -35,17 +41,23 @@ type Environment = BTreeMap<String, String>;
 
 /// Puts GitLab sign-in in front of any web application.
 #[derive(Debug, Parser)]
-#[command(name = "labgate", version, arg_required_else_help = true)]
+#[command(name = "labgate", version)]
 struct Cli {
     /// The configuration; without it `LABGATE_CONFIG`, then /etc/labgate/labgate.toml.
     #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve (the default).
+    Run,
+    /// Try labgate on this machine: a development GitLab, a sample app, and labgate between.
+    Demo(demo::Arguments),
+    /// Run the development GitLab alone, for compose files and tests.
+    DevGitlab(dev_gitlab::Arguments),
     /// Name every problem of the configuration, or show what it means and what to register in GitLab.
     Check,
     /// Make a key, ready for a secret file.
@@ -72,7 +84,10 @@ pub fn main(
     };
     let env: Environment = environment.into_iter().filter_map(text).collect();
     let path = located(cli.config, &env);
-    let ended = match cli.command {
+    let ended = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(path, &env),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::DevGitlab(arguments) => dev_gitlab::run(&arguments),
         Command::Check => check::run(path, &env),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Health => health::run(path, &env),
@@ -91,20 +106,17 @@ fn located(given: Option<PathBuf>, env: &Environment) -> Option<PathBuf> {
         .or_else(|| Path::new(DEFAULT).exists().then(|| DEFAULT.into()))
 }
 
-/// The configuration, after all that is wrong with it was said; the exit code if it can't be used.
-fn configuration(path: Option<PathBuf>, env: &Environment) -> Result<Config, ExitCode> {
+/// The plan of the configuration, after all that is wrong with it was said; the exit code if it can't be used.
+fn planned(path: Option<PathBuf>, env: &Environment) -> Result<Plan, ExitCode> {
     let (document, config, mut problems) = config::load(path, env);
-    if let Some(config) = &config {
-        problems.extend(document.settle(across(config)));
-    }
+    let plan = config.and_then(|config| {
+        let (plan, across) = Plan::draw(&config, &|name| env.get(name).cloned());
+        problems.extend(document.settle(across));
+        plan
+    });
     say(&told(&problems, &document));
     let usable = problems.iter().all(|problem| problem.warning);
-    config.filter(|_| usable).ok_or(ExitCode::from(MISTAKE))
-}
-
-/// What is wrong between tables. HERE the gate's own check goes as soon as there is one.
-fn across(_: &Config) -> Vec<Problem> {
-    Vec::new()
+    plan.filter(|_| usable).ok_or(ExitCode::from(MISTAKE))
 }
 
 fn told(problems: &[Problem], document: &Document) -> String {
@@ -143,8 +155,7 @@ mod tests {
     #[test]
     fn usage_mistakes_end_with_two_and_questions_with_zero() {
         for (arguments, code) in [
-            (&["labgate"][..], 2),
-            (&["labgate", "serve"], 2),
+            (&["labgate", "serve"][..], 2),
             (&["labgate", "check", "--confg", "x"], 2),
             (&["labgate", "keygen", "assertion"], 2),
             (&["labgate", "--version"], 0),
@@ -169,7 +180,7 @@ mod tests {
     fn a_configuration_with_mistakes_ends_with_two() {
         let missing = Some("does/not/exist.toml".into());
         assert_eq!(
-            configuration(missing, &Environment::new()).err(),
+            planned(missing, &Environment::new()).err(),
             Some(ExitCode::from(2))
         );
     }

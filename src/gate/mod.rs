@@ -141,6 +141,10 @@ impl Gate {
             story.decision = Decision::Own;
             return self.endpoint(path, target, &parts, body, now, story).await;
         }
+        // Whatever an upstream may take for one of ours would look like ours to the browser.
+        if target.touches(&self.prefix) {
+            return Err(Refusal::Malformed("the path can be read as one of labgate's own"));
+        }
         let permit = match self.admit(target, &parts.headers, now).await {
             Ok(permit) => permit,
             Err(refused) => {
