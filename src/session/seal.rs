@@ -171,7 +171,7 @@ impl KeyRing {
         Ok(Zeroizing::new(STANDARD.encode(bytes)))
     }
 
-    /// Seals `plain` under the newest key as unpadded base64url, [`sealed_len`] bytes long.
+    /// Seals `plain` under the newest key as unpadded base64url.
     ///
     /// # Errors
     /// When there is no randomness, or more than about 6 KB to seal.

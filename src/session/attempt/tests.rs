@@ -150,6 +150,20 @@ fn nothing_but_the_sign_in_of_this_browser_is_taken() {
         fails(&renamed, SITE, &foreign.state, NOW),
         AttemptError::NotAuthentic
     );
+    // Only a flaw of ours could seal one under the name of another; the state inside is compared nevertheless.
+    let misnamed = attempts.name(SITE, &foreign.state);
+    let swapped = ring(&[1]).seal(
+        Purpose::Attempt,
+        &misnamed,
+        SITE.host,
+        &begun.encode(),
+        &Random::system(),
+    );
+    let swapped = request(&[&format!("{misnamed}={}", swapped.unwrap())]);
+    assert_eq!(
+        fails(&swapped, SITE, &foreign.state, NOW),
+        AttemptError::NotAuthentic
+    );
     let other = Site {
         host: "other.example.com",
         ..SITE
