@@ -16,7 +16,7 @@ use super::run::{background, cores};
 use crate::{
     app::App,
     clock::Clock,
-    config,
+    config::{self, Config},
     demo::{Demo, gitlab},
     gate::Plan,
     session::{KeyRing, Random},

@@ -51,7 +51,8 @@ async fn serve(
     background: &Handle,
 ) -> anyhow::Result<ExitCode> {
     let lookup = |name: &str| env.get(name).cloned();
-    let mut signals = Signals::new()?;
+    let mut ends = Ends::new()?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let mut app = App::start(plan, Clock::system(), background, cores(), &lookup)?;
     tracing::info!(
         listen = %app.addr(),
@@ -62,9 +63,9 @@ async fn serve(
     let mut changes = Changes::of(path.as_deref());
     loop {
         let reload = tokio::select! {
-            () = signals.end() => break,
+            () = ends.next() => break,
             trouble = app.trouble() => anyhow::bail!(trouble),
-            () = signals.reload() => true,
+            _ = hang_up.recv() => true,
             changed = changes.next() => changed,
         };
         if reload {
@@ -77,7 +78,7 @@ async fn serve(
             0 => tracing::info!("all requests are finished"),
             left => tracing::warn!(connections = left, "the time to drain is over"),
         },
-        () = signals.end() => tracing::warn!("ended at once, as asked for"),
+        () = ends.next() => tracing::warn!("ended at once, as asked for"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -98,30 +99,23 @@ fn reload_now(app: &mut App, path: Option<PathBuf>, env: &Environment, backgroun
     }
 }
 
-struct Signals {
+/// Signals that ask for the end.
+struct Ends {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
+impl Ends {
+    fn new() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
     }
 
-    async fn end(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {},
             _ = self.interrupt.recv() => {},
         }
-    }
-
-    async fn reload(&mut self) {
-        self.hang_up.recv().await;
     }
 }
 
