@@ -230,3 +230,31 @@ fn render(status: StatusCode, page: &impl Template, policy: HeaderValue) -> Resp
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_to_the_web_or_stay_on_this_host() {
+        for good in [
+            "",
+            "/",
+            "/oauth2/start?rd=%2F",
+            "https://app.test/a",
+            "http://app.test",
+        ] {
+            assert_eq!(link(good), good);
+        }
+        for bad in [
+            "javascript:alert(1)",
+            "//evil.test",
+            "/\\evil.test",
+            "data:text/html,x",
+            " /",
+            "a",
+        ] {
+            assert_eq!(link(bad), "/", "{bad}");
+        }
+    }
+}

@@ -56,16 +56,16 @@ impl fmt::Display for RequestId {
 /// Makes request ids; one for a process, or one for each core.
 #[derive(Debug)]
 pub struct RequestIds {
-    prefix: u64,
+    prefix: [u8; 16],
     key: u64,
     count: AtomicU64,
 }
 
 impl RequestIds {
     /// Starts from 128 random bits.
-    pub const fn new([prefix, key]: [u64; 2]) -> Self {
+    pub fn new([prefix, key]: [u64; 2]) -> Self {
         Self {
-            prefix,
+            prefix: hex(prefix),
             key,
             count: AtomicU64::new(0),
         }
@@ -74,15 +74,10 @@ impl RequestIds {
     /// The next id.
     pub fn next(&self) -> RequestId {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let low = mix(count.wrapping_add(self.key));
+        let low = hex(mix(count.wrapping_add(self.key)));
         let mut digits = [0; 32];
-        let bytes = self
-            .prefix
-            .to_be_bytes()
-            .into_iter()
-            .chain(low.to_be_bytes());
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
+        for (digit, known) in digits.iter_mut().zip(self.prefix.into_iter().chain(low)) {
+            *digit = known;
         }
         RequestId(Text::Made(digits))
     }
@@ -95,11 +90,11 @@ const fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-const fn hex_digit(nibble: u8) -> u8 {
-    match nibble {
-        0..=9 => b'0' + nibble,
-        _ => b'a' + nibble - 10,
-    }
+fn hex(bits: u64) -> [u8; 16] {
+    std::array::from_fn(|place| match (bits >> (60 - 4 * place) & 15) as u8 {
+        small @ 0..=9 => b'0' + small,
+        large => b'a' + (large - 10),
+    })
 }
 
 #[cfg(test)]
