@@ -588,3 +588,28 @@ fn a_taken_address_is_named() {
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn an_answer_is_seen_although_the_request_goes_on() {
+    let lab = lab(&settings(), 1);
+    let endless = "x".repeat(1 << 20);
+    for head in [
+        format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {endless}"),
+        format!("POST /panic HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n{endless}"),
+    ] {
+        let (mut reader, mut writer) = lab.connect().await.into_split();
+        let write = tokio::spawn(async move {
+            // Stops when the server no longer reads.
+            let _closed = writer.write_all(head.as_bytes()).await;
+            writer
+        });
+        let mut answer = Vec::new();
+        reader.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.contains("HTTP/1.1 431 ") || answer.contains("HTTP/1.1 500 "),
+            "{answer:?}"
+        );
+        drop(write.await.unwrap());
+    }
+}
