@@ -194,19 +194,16 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        let linger = match &mut wire.linger {
-            Some(linger) => linger,
-            None => {
-                ready!(Pin::new(&mut wire.stream).poll_shutdown(context))?;
-                wire.linger.insert(Box::pin(sleep(LINGER)))
-            },
-        };
+        if wire.linger.is_none() {
+            ready!(Pin::new(&mut wire.stream).poll_shutdown(context))?;
+        }
         // Closing with bytes unread resets the connection, and the client may never see the answer it was sent.
         let unread = wire.refused.is_some()
             || wire
                 .framing
                 .as_ref()
                 .is_some_and(|framing| framing.in_head() || framing.in_body());
+        let linger = wire.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         let mut scratch = [0; 8 * 1024];
         while unread && linger.as_mut().poll(context).is_pending() {
             let mut rest = ReadBuf::new(&mut scratch);
