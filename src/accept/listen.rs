@@ -115,3 +115,16 @@ impl Pause {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_less_than_a_second() {
+        let mut pause = Pause::default();
+        let waits: Vec<_> = (0..100).map(|_| pause.next().as_millis()).collect();
+        assert_eq!(waits[..3], [10, 20, 40]);
+        assert_eq!(waits[99], 640);
+    }
+}

@@ -191,9 +191,10 @@ impl Link {
 
     /// Says what came of a held upgrade, and has the wire read again.
     pub(super) fn answer_upgrade(&self, accepted: bool, waker: &Waker) {
-        self.set_upgrade(match accepted {
-            true => Upgrade::Accepted,
-            false => Upgrade::Declined,
+        self.set_upgrade(if accepted {
+            Upgrade::Accepted
+        } else {
+            Upgrade::Declined
         });
         waker.wake_by_ref();
     }

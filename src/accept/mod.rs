@@ -8,6 +8,7 @@
 //! preface; an `Upgrade: h2c` is ignored. What a request *means* (its host, method and target) is the handler's to judge.
 
 mod core;
+mod descriptors;
 mod framing;
 mod listen;
 mod live;
@@ -77,6 +78,8 @@ pub struct Server {
 impl Server {
     /// Starts `cores` worker threads (at least one) that answer with `handler`; connections come from [`Server::accept`].
     ///
+    /// Fewer connections than configured are served at once if the process may not open enough files.
+    ///
     /// # Errors
     ///
     /// If a thread or its runtime can't be made.
@@ -88,7 +91,7 @@ impl Server {
         let cores = cores.max(1);
         Ok(Self {
             live: Arc::new(Live::new(cores)),
-            limit: settings.connections,
+            limit: descriptors::affordable(settings.connections),
             cores: (0..cores)
                 .map(|number| Core::start(number, settings, Arc::clone(handler)))
                 .collect::<io::Result<_>>()?,

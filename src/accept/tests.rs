@@ -32,7 +32,7 @@ impl Handler for Probe {
                 self.begun.notify_one();
                 self.go.notified().await;
             },
-            "/core" => return Response::new(Body::full(core.to_string())),
+            "/core" => return Response::new(Body::full(format!("core {core};"))),
             "/upgrade" => {
                 let upgraded = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
@@ -431,12 +431,8 @@ async fn connections_are_spread_over_the_cores() {
             .write_all(b"GET /core HTTP/1.1\r\nHost: a\r\n\r\n")
             .await
             .unwrap();
-        let answer = read_until(&mut stream, "\r\n\r\n").await;
-        let answer = match answer.ends_with("\r\n\r\n") {
-            true => read_until(&mut stream, "").await + &answer,
-            false => answer,
-        };
-        cores.push(answer.ends_with('1'));
+        let answer = read_until(&mut stream, ";").await;
+        cores.push(answer.ends_with("core 1;"));
         streams.push(stream);
     }
     assert_eq!(cores.iter().filter(|core| **core).count(), 2);
@@ -587,4 +583,29 @@ fn a_taken_address_is_named() {
     let error = bind(address).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_is_seen_although_the_request_goes_on() {
+    let lab = lab(&settings(), 1);
+    let endless = "x".repeat(1 << 20);
+    for head in [
+        format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {endless}"),
+        format!("POST /panic HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n{endless}"),
+    ] {
+        let (mut reader, mut writer) = lab.connect().await.into_split();
+        let write = tokio::spawn(async move {
+            // Stops when the server no longer reads.
+            let _closed = writer.write_all(head.as_bytes()).await;
+            writer
+        });
+        let mut answer = Vec::new();
+        reader.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.contains("HTTP/1.1 431 ") || answer.contains("HTTP/1.1 500 "),
+            "{answer:?}"
+        );
+        drop(write.await.unwrap());
+    }
 }

@@ -3,15 +3,18 @@
 //! A refused head never reaches hyper. A NUL takes its place, for which hyper answers 400 and closes, in order behind earlier responses.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 use super::{
@@ -32,6 +35,7 @@ pub(super) struct Wire {
     /// None for HTTP/2 and in a tunnel.
     framing: Option<Framing>,
     refused: Option<&'static [u8]>,
+    linger: Option<Pin<Box<Sleep>>>,
     _open: Open,
 }
 
@@ -52,6 +56,7 @@ impl Wire {
             ahead,
             framing: None,
             refused: None,
+            linger: None,
             _open: open,
         }
     }
@@ -189,7 +194,27 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        ready!(Pin::new(&mut wire.stream).poll_shutdown(context))?;
+        if wire.linger.is_none() {
+            ready!(Pin::new(&mut wire.stream).poll_shutdown(context))?;
+        }
+        // Closing with bytes unread resets the connection, and the client may never see the answer it was sent.
+        let unread = wire.refused.is_some()
+            || wire
+                .framing
+                .as_ref()
+                .is_some_and(|framing| framing.in_head() || framing.in_body());
+        let linger = wire.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let mut scratch = [0; 8 * 1024];
+        while unread && linger.as_mut().poll(context).is_pending() {
+            let mut rest = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut wire.stream).poll_read(context, &mut rest)) {
+                Ok(()) if !rest.filled().is_empty() => {},
+                _ => break,
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }
+
+/// How long a client may go on sending what nobody reads, so that it sees why.
+const LINGER: Duration = Duration::from_secs(2);

@@ -80,10 +80,10 @@ impl Backend {
     pub(super) async fn exchange(
         &self,
         mut request: Request<Body>,
-        progress: Option<Progress>,
+        progress: Option<&Progress>,
         core: usize,
     ) -> Result<(Response<Incoming>, Connection), UpstreamTrouble> {
-        let patience = (self.response_timeout, progress.as_deref());
+        let patience = (self.response_timeout, progress);
         let empty = request.body().is_end_stream();
         let repeatable = empty && request.method().is_safe() && request.method() != Method::TRACE;
         if let Some(mut connection) = self.take(core) {
@@ -193,7 +193,7 @@ impl Connection {
     async fn send(
         &mut self,
         request: Request<Body>,
-        (patience, progress): (Duration, Option<&AtomicBool>),
+        (patience, progress): (Duration, Option<&Progress>),
     ) -> Result<Response<Incoming>, Failure> {
         let mut deadline = Instant::now() + patience;
         self.answered.store(false, Relaxed);
@@ -205,7 +205,7 @@ impl Connection {
             }
             while timer.as_mut().poll(context).is_ready() {
                 // An upstream may answer when it has the whole body: while that moves, it is not slow.
-                if progress.is_some_and(|moved| moved.swap(false, Relaxed)) {
+                if progress.is_some_and(Progress::moved) {
                     deadline = Instant::now() + patience;
                 } else if Instant::now() >= deadline {
                     return Poll::Ready(None);

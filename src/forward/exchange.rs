@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -23,13 +24,31 @@ use crate::body::{Body, BoxError};
 /// Whether a name is the gate's own, so that nobody else may say it in a trailer.
 pub type Reserved = Arc<dyn Fn(&HeaderName) -> bool + Send + Sync>;
 
-/// Becomes true whenever a piece of an upload moves.
-pub(super) type Progress = Arc<AtomicBool>;
+/// What the two directions of one exchange tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    moved: AtomicBool,
+    over: AtomicBool,
+    upload: AtomicWaker,
+}
+
+impl Progress {
+    /// Whether a piece of the upload has moved since the last call.
+    pub(super) fn moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    /// Gives up an upload whose answer is complete: nobody reads the rest.
+    pub(super) fn end(&self) {
+        self.over.store(true, Relaxed);
+        self.upload.wake();
+    }
+}
 
 /// A request body whose trailers carry nothing that a header of that name could not.
 pub(super) struct Upload {
     pub(super) body: Body,
-    pub(super) progress: Progress,
+    pub(super) progress: Arc<Progress>,
     pub(super) reserved: Reserved,
 }
 
@@ -41,8 +60,14 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.progress.upload.register(context.waker());
+        if self.progress.over.load(Relaxed) {
+            return Poll::Ready(Some(Err(
+                "the answer came before the end of the request".into()
+            )));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.progress.store(true, Relaxed);
+        self.progress.moved.store(true, Relaxed);
         Poll::Ready(frame.map(|frame| frame.map(|frame| filter(frame, &self.reserved))))
     }
 
@@ -60,6 +85,7 @@ pub(super) struct Download {
     pub(super) body: Incoming,
     pub(super) complete: bool,
     pub(super) connection: Option<Connection>,
+    pub(super) upload: Option<Arc<Progress>>,
     pub(super) backend: Arc<Backend>,
     pub(super) core: usize,
     pub(super) reserved: Reserved,
@@ -99,6 +125,9 @@ impl Drop for Download {
             && let Some(connection) = self.connection.take()
         {
             self.backend.put(self.core, connection);
+        }
+        if let Some(upload) = &self.upload {
+            upload.end();
         }
     }
 }

@@ -157,9 +157,12 @@ fn passes(name: &str, trusted: bool) -> bool {
         .bytes()
         .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
     {
-        let fold = |byte: u8| match byte.is_ascii_alphanumeric() {
-            true => char::from(byte),
-            false => '-',
+        let fold = |byte: u8| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte)
+            } else {
+                '-'
+            }
         };
         let folded: String = name.bytes().map(fold).collect();
         return passes(&folded, false) && !ENDS_HERE.contains(&folded.as_str());
@@ -242,9 +245,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn set_forwarding(headers: &mut HeaderMap, origin: &Origin<'_>) {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let client = address(origin.client);
-    let chain = match origin.trusted {
-        true => chain(headers, &FOR, origin.peer),
-        false => client.clone(),
+    let chain = if origin.trusted {
+        chain(headers, &FOR, origin.peer)
+    } else {
+        client.clone()
     };
     for name in FORWARDING {
         headers.remove(*name);

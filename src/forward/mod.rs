@@ -129,9 +129,12 @@ impl Upstream {
         };
         headers::to_origin_form(&mut request);
         let (request, progress) = self.framed(request);
-        let (mut response, connection) = self.backend.exchange(request, progress, core).await?;
+        let (mut response, connection) = self
+            .backend
+            .exchange(request, progress.as_deref(), core)
+            .await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.passed_on(response, connection, core)?);
+            return Ok(self.passed_on(response, connection, progress, core)?);
         }
         let Some((protocol, client, place)) = change else {
             return Err(broken("it changed protocols, but nobody asked for it").into());
@@ -150,11 +153,11 @@ impl Upstream {
     }
 
     /// Says how the body ends: a length stays one, everything else is chunked, also where hyper would expect no body.
-    fn framed(&self, request: Request<Body>) -> (Request<Body>, Option<Progress>) {
+    fn framed(&self, request: Request<Body>) -> (Request<Body>, Option<Arc<Progress>>) {
         if request.body().is_end_stream() {
             return (request, None);
         }
-        let progress = Progress::default();
+        let progress = Arc::<Progress>::default();
         let unknown = request.body().size_hint().exact().is_none();
         let upload = |body| Upload {
             body,
@@ -177,12 +180,16 @@ impl Upstream {
         &self,
         mut response: http::Response<Incoming>,
         connection: Connection,
+        upload: Option<Arc<Progress>>,
         core: usize,
     ) -> Result<Response, UpstreamTrouble> {
         check_framing(&mut response)?;
         headers::clean_response(response.headers_mut());
         if response.body().is_end_stream() {
             self.backend.put(core, connection);
+            if let Some(upload) = upload {
+                upload.end();
+            }
             return Ok(response.map(|_| Body::empty()));
         }
         Ok(response.map(|body| {
@@ -190,6 +197,7 @@ impl Upstream {
                 body,
                 complete: false,
                 connection: Some(connection),
+                upload,
                 backend: Arc::clone(&self.backend),
                 core,
                 reserved: Arc::clone(&self.reserved),

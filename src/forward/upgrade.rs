@@ -1,6 +1,6 @@
-//! WebSocket and other upgrades: who may ask, what the upstream's 101 must say, and the tunnels that follow.
+//! `WebSocket` and other upgrades: who may ask, what the upstream's 101 must say, and the tunnels that follow.
 //!
-//! HTTP/2's extended CONNECT (RFC 8441) is not offered, so browsers open WebSockets over HTTP/1.1. An upgrade to HTTP/2 or TLS is dropped from the
+//! HTTP/2's extended CONNECT (RFC 8441) is not offered, so browsers open theirs over HTTP/1.1. An upgrade to HTTP/2 or TLS is dropped from the
 //! request, which then goes on as plain HTTP (RFC 9110, 7.8).
 
 use std::{
