@@ -20,6 +20,7 @@ pub struct Route {
     #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
     /// Name of an `[upstream.NAME]` or a URL. Required. Example `"http://127.0.0.1:3000"`.
+    #[serde(deserialize_with = "value::one_upstream")]
     pub upstream: Option<String>,
     /// Names of the GitLabs whose users may come in here. Default: all. Example `["main"]`.
     pub gitlab: Option<Vec<String>>,

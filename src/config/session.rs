@@ -40,12 +40,12 @@ pub struct Session {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieSettings {
-    /// Its name, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
+    /// Name of the cookie, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
     #[serde(deserialize_with = "value::cookie_name")]
     pub name: String,
-    /// Which cross-site requests carry it: `"lax"` (navigations only) or `"none"` (an app in another site's frame). Default `"lax"`.
+    /// Which cross-site requests carry the cookie: `"lax"` (navigations only) or `"none"` (an app in another site's frame). Default `"lax"`.
     pub same_site: SameSite,
-    /// The domain whose hosts all get it. Default: only the host that set it. Example `"example.com"`.
+    /// Domain whose hosts all get the cookie. Default: only the host that set it. Example `"example.com"`.
     #[serde(deserialize_with = "value::cookie_domain")]
     pub domain: Option<String>,
 }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     path::{Path, PathBuf},
 };
 
@@ -79,6 +78,11 @@ fn quoted<'a>(doc: &'a str, word: &str) -> Option<&'a str> {
     rest.split_once('`').map(|(value, _)| value)
 }
 
+/// `doc` without the sentence that only repeats the value shown below it.
+fn without(doc: &str, word: &str, value: &str) -> String {
+    doc.replace(&format!(" {word} `{value}`."), "")
+}
+
 /// `text` as comments, folded at 110 characters.
 fn comment(text: &str) -> String {
     let mut lines = vec![String::from("#")];
@@ -112,14 +116,16 @@ fn reference(shown: &dyn Fn(&str) -> bool) -> String {
             .next()
             .unwrap();
         let (_, doc) = table.doc.split_once(": ").unwrap();
-        let _ = write!(text, "\n{}{header}\n", comment(doc));
+        let mut doc = doc.to_owned();
+        doc.get_mut(..1).unwrap().make_ascii_uppercase();
+        text.push_str(&format!("\n{}{header}\n", comment(&doc)));
         keys(&structs, kind, "", shown, &mut text);
         if kind == "Route" {
             text.push_str("\n# Conditions of a rule:\n");
             for condition in &structs["Rule"] {
                 let example = quoted(&condition.doc, "Example").unwrap();
-                let _ = writeln!(text, "#   {{ {} = {example} }}", condition.name);
-                text.push_str(&comment(&format!("    {}", condition.doc)));
+                text.push_str(&format!("#\n# {{ {} = {example} }}\n", condition.name));
+                text.push_str(&comment(&without(&condition.doc, "Example", example)));
             }
         }
     }
@@ -139,12 +145,14 @@ fn keys(
             keys(structs, &field.kind, &format!("{name}."), shown, text);
             continue;
         }
-        let value = quoted(&field.doc, "Default").or_else(|| quoted(&field.doc, "Example"));
-        let value =
-            value.unwrap_or_else(|| panic!("{kind}.{name} has neither default nor example"));
+        let shows = |word| quoted(&field.doc, word).map(|value| (word, value));
+        let (word, value) = shows("Default")
+            .or_else(|| shows("Example"))
+            .unwrap_or_else(|| panic!("{kind}.{name} has neither default nor example"));
         let given = field.doc.contains("Required.") || shown(&field.doc);
         let sign = if given { "" } else { "#" };
-        let _ = write!(text, "{}{sign}{name} = {value}\n\n", comment(&field.doc));
+        text.push_str(&comment(&without(&field.doc, word, value)));
+        text.push_str(&format!("{sign}{name} = {value}\n\n"));
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

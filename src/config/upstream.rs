@@ -12,7 +12,7 @@ use super::{Problem, value};
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
     /// Where it listens: `http` or `https`, host and port, without a path. Required. Example `"http://127.0.0.1:3000"`.
-    #[serde(deserialize_with = "value::optional_origin")]
+    #[serde(deserialize_with = "value::upstream")]
     pub url: Option<Url>,
     /// How long connecting may take. Default `"5s"`.
     #[serde(with = "value::duration")]

@@ -105,7 +105,7 @@ labgate.toml:14:24: error: unknown value, expected `lax` or `none`
 labgate.toml:15:9: error: `redis` is not available in this version
    15 | store = { redis = "redis://x" }
       |         ^^^^^^^^^^^^^^^^^^^^^^^
-labgate.toml:18:12: error: expected a string, found a list
+labgate.toml:18:12: error: several URLs are not available in this version
    18 | upstream = ["http://a", "http://b"]
       |            ^^^^^^^^^^^^^^^^^^^^^^^^
 labgate.toml:19:9: error: unknown value, expected `public` or `signed-in`
