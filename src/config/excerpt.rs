@@ -38,18 +38,17 @@ pub(super) fn excerpt(document: &Document, range: Range<usize>) -> Excerpt {
     let line = before.matches('\n').count() + 1;
     let column = head.chars().count() + 1;
     let width = marked.map_or(1, |marked| marked.trim_end().chars().count().max(1));
-    let text = match may_show(document, from..to) {
-        true => marked_line(line, source, column, width),
-        false => {
-            let shown = without_value(source);
-            let last = shown.chars().count();
-            marked_line(
-                line,
-                &shown,
-                column.min(last),
-                width.min(last + 1 - column.min(last)),
-            )
-        },
+    let text = if may_show(document, from..to) {
+        marked_line(line, source, column, width)
+    } else {
+        let shown = without_value(source);
+        let last = shown.chars().count();
+        marked_line(
+            line,
+            &shown,
+            column.min(last),
+            width.min(last + 1 - column.min(last)),
+        )
     };
     Excerpt { line, column, text }
 }

@@ -132,11 +132,11 @@ impl Default for Session {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
-            lifetime: Duration::from_secs(12 * 3600),
+            lifetime: Duration::from_hours(12),
             idle_timeout: None,
-            recheck: Duration::from_secs(300),
+            recheck: Duration::from_mins(5),
             recheck_timeout: Duration::from_secs(1),
-            grace: Duration::from_secs(3600),
+            grace: Duration::from_hours(1),
             cookie: CookieSettings::default(),
             store: StoreKind::Memory,
         }

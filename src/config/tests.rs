@@ -118,13 +118,13 @@ fn reference(shown: &dyn Fn(&str) -> bool) -> String {
         let (_, doc) = table.doc.split_once(": ").unwrap();
         let mut doc = doc.to_owned();
         doc.get_mut(..1).unwrap().make_ascii_uppercase();
-        text.push_str(&format!("\n{}{header}\n", comment(&doc)));
+        text.extend(["\n", &comment(&doc), &header, "\n"]);
         keys(&structs, kind, "", shown, &mut text);
         if kind == "Route" {
             text.push_str("\n# Conditions of a rule:\n");
             for condition in &structs["Rule"] {
                 let example = quoted(&condition.doc, "Example").unwrap();
-                text.push_str(&format!("#\n# {{ {} = {example} }}\n", condition.name));
+                text.extend(["#\n# { ", &condition.name, " = ", example, " }\n"]);
                 text.push_str(&comment(&without(&condition.doc, "Example", example)));
             }
         }
@@ -145,14 +145,14 @@ fn keys(
             keys(structs, &field.kind, &format!("{name}."), shown, text);
             continue;
         }
-        let shows = |word| quoted(&field.doc, word).map(|value| (word, value));
-        let (word, value) = shows("Default")
-            .or_else(|| shows("Example"))
+        let value_of = |word| quoted(&field.doc, word).map(|value| (word, value));
+        let (word, value) = value_of("Default")
+            .or_else(|| value_of("Example"))
             .unwrap_or_else(|| panic!("{kind}.{name} has neither default nor example"));
         let given = field.doc.contains("Required.") || shown(&field.doc);
         let sign = if given { "" } else { "#" };
         text.push_str(&comment(&without(&field.doc, word, value)));
-        text.push_str(&format!("{sign}{name} = {value}\n\n"));
+        text.extend([sign, &name, " = ", value, "\n\n"]);
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

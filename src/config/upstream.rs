@@ -46,7 +46,7 @@ impl Default for Upstream {
         Self {
             url: None,
             connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_mins(1),
         }
     }
 }

@@ -104,9 +104,10 @@ fn plain(text: &str) -> Result<Url, String> {
             .get(url.scheme().len()..)
             .is_some_and(|rest| rest.starts_with("://"))
         && !url.path().contains("//");
-    match known && bare && exact && url.port() != Some(0) {
-        true => Ok(url),
-        false => Err(format!("`{text}` is not a plain http or https URL")),
+    if known && bare && exact && url.port() != Some(0) {
+        Ok(url)
+    } else {
+        Err(format!("`{text}` is not a plain http or https URL"))
     }
 }
 
