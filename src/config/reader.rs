@@ -227,7 +227,8 @@ impl Reader<'_, '_> {
             Problem::error(&key, format!("unknown key `{field}`")).help(advice(fields, field, node))
         };
         // Under a name that nobody knows may stand a secret whose name is misspelt.
-        if !later(name, field) && nearest(field, fields).is_none_or(is_delicate) {
+        let holds_secrets = name == "Config" || fields.iter().any(|known| is_delicate(known));
+        if !later(name, field) && (holds_secrets || nearest(field, fields).is_none()) {
             notes.secrets.insert(key);
         }
         notes.problems.push(problem.at_key(&node.place));

@@ -202,6 +202,21 @@ fn the_defaults_in_the_reference_are_the_defaults() {
 }
 
 #[test]
+fn every_key_is_known_to_be_plain_or_delicate() {
+    let structs: Structs = SOURCES.into_iter().flat_map(structs).collect();
+    for field in structs.values().flatten() {
+        let tables = ["gitlab", "session"].contains(&field.name.as_str());
+        let secret = field.kind.contains("Secret") || tables;
+        assert!(names::is_plain(&field.name) || secret, "{}", field.name);
+    }
+    for name in names::PLAIN {
+        let known = |field: &Field| field.name == name && !field.kind.contains("Secret");
+        assert!(structs.values().flatten().any(known), "{name}");
+        assert!(!names::is_delicate(name), "{name}");
+    }
+}
+
+#[test]
 fn the_whole_reference_loads() {
     let _all = loaded(&reference(&|_| true), "reference");
 }
