@@ -123,7 +123,7 @@ fn told(problems: &[Problem], document: &Document) -> String {
     let mut text = config::render(problems, document);
     if document.path.is_none() && problems.iter().any(|problem| !problem.warning) {
         text.push_str("labgate: no configuration file: name one with --config or LABGATE_CONFIG, ");
-        text.push_str(&format!("or put it at {DEFAULT}\n"));
+        text.extend(["or put it at ", DEFAULT, "\n"]);
     }
     text
 }

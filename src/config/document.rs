@@ -90,7 +90,7 @@ impl Document {
                     key = key
                         .rfind(['.', '['])
                         .and_then(|at| key.get(..at))
-                        .unwrap_or_default()
+                        .unwrap_or_default();
                 },
             }
         }
@@ -133,11 +133,12 @@ impl fmt::Debug for Document {
 }
 
 fn is_secret(key: &str, node: &Node, notes: &Notes) -> bool {
-    match &node.value {
-        Value::Table(_) | Value::List(_) => false,
-        Value::Text(text) if key.ends_with(".file") => text.len() == 44 && text.ends_with('='),
-        // The secret itself in place of a variable's name is a likely mistake.
-        Value::Text(text) if key.ends_with(".env") => !text
+    let last = key.rsplit_once('.').map(|(_, last)| last);
+    match (&node.value, last) {
+        (Value::Table(_) | Value::List(_), _) => false,
+        // The secret itself in place of a file's or variable's name is a likely mistake.
+        (Value::Text(text), Some("file")) => text.len() == 44 && text.ends_with('='),
+        (Value::Text(text), Some("env")) => !text
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_'),
         _ => notes.is_secret(key) || is_delicate(key),

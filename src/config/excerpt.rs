@@ -7,7 +7,10 @@
 
 use std::ops::Range;
 
-use super::{document::Document, names::is_delicate};
+use super::{
+    document::Document,
+    names::{is_delicate, is_plain},
+};
 
 /// A line of the file, ready to be printed.
 pub(super) struct Excerpt {
@@ -38,18 +41,17 @@ pub(super) fn excerpt(document: &Document, range: Range<usize>) -> Excerpt {
     let line = before.matches('\n').count() + 1;
     let column = head.chars().count() + 1;
     let width = marked.map_or(1, |marked| marked.trim_end().chars().count().max(1));
-    let text = match may_show(document, from..to) {
-        true => marked_line(line, source, column, width),
-        false => {
-            let shown = without_value(source);
-            let last = shown.chars().count();
-            marked_line(
-                line,
-                &shown,
-                column.min(last),
-                width.min(last + 1 - column.min(last)),
-            )
-        },
+    let text = if may_show(document, from..to) {
+        marked_line(line, source, column, width)
+    } else {
+        let shown = without_value(source);
+        let last = shown.chars().count();
+        marked_line(
+            line,
+            &shown,
+            column.min(last),
+            width.min(last + 1 - column.min(last)),
+        )
     };
     Excerpt { line, column, text }
 }
@@ -86,15 +88,15 @@ fn may_show(document: &Document, range: Range<usize>) -> bool {
     let comment = line
         .split_once('#')
         .is_some_and(|(_, rest)| is_delicate(rest));
-    let broken = !document.is_indexed() && {
-        let before = text.get(..range.end).unwrap_or_default();
-        before
-            .lines()
-            .rev()
-            .take_while(|line| !is_header(line))
-            .any(is_delicate)
-    };
+    let broken = !document.is_indexed() && !is_harmless(line);
     !(address || comment || broken || document.is_secret(&range))
+}
+
+/// Whether a line of a file that can't be parsed is surely free of secrets, whatever was mistyped in it.
+fn is_harmless(line: &str) -> bool {
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    let last = key.map(|key| key.rsplit_once('.').map_or(key, |(_, last)| last));
+    is_header(line) || (last.is_some_and(is_plain) && !is_delicate(line))
 }
 
 fn is_header(line: &str) -> bool {

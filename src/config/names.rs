@@ -33,6 +33,74 @@ pub(super) fn is_delicate(text: &str) -> bool {
         .any(|word| text.contains(word))
 }
 
+/// Whether `key` holds no secret, neither itself nor in a table below it.
+pub(super) fn is_plain(key: &str) -> bool {
+    PLAIN.contains(&key)
+}
+
+/// Keys whose values may be shown even in a file that can't be parsed.
+pub(super) const PLAIN: [&str; 59] = [
+    "admin",
+    "allow",
+    "authorize_params",
+    "base_url",
+    "ca",
+    "client_id",
+    "connect_timeout",
+    "connections",
+    "cookie",
+    "domain",
+    "drain",
+    "drain_delay",
+    "email",
+    "email_domain",
+    "format",
+    "forward_params",
+    "grace",
+    "group",
+    "groups",
+    "header",
+    "header_bytes",
+    "headers",
+    "host",
+    "http2_streams",
+    "identity",
+    "idle",
+    "idle_timeout",
+    "insecure_allow_all_of_gitlab_com",
+    "insecure_allow_development_gitlab",
+    "internal_url",
+    "label",
+    "lifetime",
+    "limits",
+    "listen",
+    "log",
+    "methods",
+    "name",
+    "path",
+    "prefix",
+    "public_url",
+    "recheck",
+    "recheck_timeout",
+    "require_verified_email",
+    "response_timeout",
+    "role",
+    "route",
+    "same_site",
+    "scopes",
+    "server",
+    "sign_in_page",
+    "store",
+    "telemetry",
+    "timeouts",
+    "trusted_proxies",
+    "tunnels",
+    "upstream",
+    "url",
+    "user",
+    "users_file",
+];
+
 /// What is wrong with `name` as the name of a table in `section`: it is said in logs, metrics and URLs, and in variables' names.
 pub(super) fn table(section: &str, name: &str) -> Option<Problem> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';

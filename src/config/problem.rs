@@ -108,9 +108,10 @@ fn one(spot: &Spot, problem: &Problem, document: &Document) -> String {
 
 /// The message, with the key where the place alone does not tell it.
 fn told(problem: &Problem, document: &Document) -> String {
-    match problem.at.is_some() || document.has(&problem.key) {
-        true => problem.message.clone(),
-        false => format!("{}: {}", problem.key, problem.message),
+    if problem.at.is_some() || document.has(&problem.key) {
+        problem.message.clone()
+    } else {
+        format!("{}: {}", problem.key, problem.message)
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Reader<'a, 'n> {
     pub(super) notes: &'n RefCell<Notes>,
 }
 
-impl<'a, 'n> Reader<'a, 'n> {
+impl<'a> Reader<'a, '_> {
     /// A reader of `node`, found at `key`.
     pub(super) fn child(&self, node: &'a Node, key: String) -> Self {
         Self {
@@ -70,9 +70,10 @@ impl<'a, 'n> Reader<'a, 'n> {
             Value::Raw(_, Ok(meaning)) => Ok(self.child(meaning, self.key.clone())),
             Value::Raw(text, Err(message)) => {
                 let fault: Fault = de::Error::invalid_type(Unexpected::Other("text"), expected);
-                Err(match text.starts_with(['[', '{']) {
-                    true => de::Error::custom(format!("not a TOML value: {message}")),
-                    false => fault,
+                Err(if text.starts_with(['[', '{']) {
+                    de::Error::custom(format!("not a TOML value: {message}"))
+                } else {
+                    fault
                 })
             },
             _ => Ok(self),
@@ -220,28 +221,30 @@ impl Reader<'_, '_> {
         if !notes.left_out.insert(key.clone()) {
             return;
         }
-        let problem = match later(name, field) {
-            true => Problem::error(&key, format!("`{field}` is not available in this version")),
-            false => Problem::error(&key, format!("unknown key `{field}`"))
-                .help(self.advice(fields, field, node)),
+        let problem = if later(name, field) {
+            Problem::error(&key, format!("`{field}` is not available in this version"))
+        } else {
+            Problem::error(&key, format!("unknown key `{field}`")).help(advice(fields, field, node))
         };
         // Under a name that nobody knows may stand a secret whose name is misspelt.
-        if !later(name, field) && nearest(field, fields).is_none_or(is_delicate) {
+        let holds_secrets = name == "Config" || fields.iter().any(|known| is_delicate(known));
+        if !later(name, field) && (holds_secrets || nearest(field, fields).is_none()) {
             notes.secrets.insert(key);
         }
         notes.problems.push(problem.at_key(&node.place));
     }
+}
 
-    fn advice(&self, fields: &[&str], field: &str, node: &Node) -> String {
-        let near = nearest(field, fields);
-        let meant = match &node.place {
-            Place::Variable(variable) => corrected(variable, field, fields, near),
-            Place::File { .. } => near.map(String::from),
-        };
-        match meant {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("known here: {}", list(fields, "and")),
-        }
+/// What was most likely meant by `field`, which stands at `node`, or what is known in its place.
+fn advice(fields: &[&str], field: &str, node: &Node) -> String {
+    let near = nearest(field, fields);
+    let meant = match &node.place {
+        Place::Variable(variable) => corrected(variable, field, fields, near),
+        Place::File { .. } => near.map(String::from),
+    };
+    match meant {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("known here: {}", list(fields, "and")),
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Route {
     #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
     /// Name of an `[upstream.NAME]` or a URL. Required. Example `"http://127.0.0.1:3000"`.
+    #[serde(deserialize_with = "value::one_upstream")]
     pub upstream: Option<String>,
     /// Names of the GitLabs whose users may come in here. Default: all. Example `["main"]`.
     pub gitlab: Option<Vec<String>>,
@@ -42,13 +43,12 @@ impl Route {
             let message = "nobody could sign in; leave the key out for all GitLabs";
             problems.push(Problem::error(format!("{key}.gitlab"), message));
         }
-        match &self.allow {
-            Some(allow) => problems.extend(allow.problems(&format!("{key}.allow"))),
-            None => {
-                let help = "say `\"public\"`, `\"signed-in\"` or a list of rules, such as `[{ group = \"acme\" }]`";
-                let message = "it must be said who may pass";
-                problems.push(Problem::error(format!("{key}.allow"), message).help(help));
-            },
+        if let Some(allow) = &self.allow {
+            problems.extend(allow.problems(&format!("{key}.allow")));
+        } else {
+            let help = "say `\"public\"`, `\"signed-in\"` or a list of rules, such as `[{ group = \"acme\" }]`";
+            let message = "it must be said who may pass";
+            problems.push(Problem::error(format!("{key}.allow"), message).help(help));
         }
         problems
     }

@@ -158,9 +158,10 @@ impl TryFrom<String> for FileName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.is_empty() {
-            true => Err("the file has no name"),
-            false => Ok(Self(text.into())),
+        if text.is_empty() {
+            Err("the file has no name")
+        } else {
+            Ok(Self(text.into()))
         }
     }
 }
@@ -176,9 +177,10 @@ impl TryFrom<String> for VariableName {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let named = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-        match named && text.bytes().all(word) {
-            true => Ok(Self(text)),
-            false => Err("not the name of an environment variable"),
+        if named && text.bytes().all(word) {
+            Ok(Self(text))
+        } else {
+            Err("not the name of an environment variable")
         }
     }
 }

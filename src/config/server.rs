@@ -58,16 +58,16 @@ pub struct Limits {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// For a request's head to be complete. Default `"10s"`.
+    /// How long a request's head may take to be complete. Default `"10s"`.
     #[serde(with = "value::duration")]
     pub header: Duration,
-    /// For the next request on an idle connection. Default `"75s"`.
+    /// How long an idle connection waits for its next request. Default `"75s"`.
     #[serde(with = "value::duration")]
     pub idle: Duration,
-    /// Between the signal to end and the end of listening, while `/readyz` is already red. Default `"0s"`.
+    /// How long listening goes on after the signal to end, while `/readyz` is already red. Default `"0s"`.
     #[serde(with = "value::duration")]
     pub drain_delay: Duration,
-    /// For requests and tunnels to finish after the signal to end. Default `"30s"`.
+    /// How long requests and tunnels may take to finish after that. Default `"30s"`.
     #[serde(with = "value::duration")]
     pub drain: Duration,
 }

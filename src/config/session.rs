@@ -40,12 +40,12 @@ pub struct Session {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieSettings {
-    /// Its name, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
+    /// Name of the cookie, which gets the prefix `__Host-` where the browser sees https and no domain is set. Default `"labgate"`.
     #[serde(deserialize_with = "value::cookie_name")]
     pub name: String,
-    /// Which cross-site requests carry it: `"lax"` (navigations only) or `"none"` (an app in another site's frame). Default `"lax"`.
+    /// Which cross-site requests carry the cookie: `"lax"` (navigations only) or `"none"` (an app in another site's frame). Default `"lax"`.
     pub same_site: SameSite,
-    /// The domain whose hosts all get it. Default: only the host that set it. Example `"example.com"`.
+    /// Domain whose hosts all get the cookie. Default: only the host that set it. Example `"example.com"`.
     #[serde(deserialize_with = "value::cookie_domain")]
     pub domain: Option<String>,
 }
@@ -132,11 +132,11 @@ impl Default for Session {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
-            lifetime: Duration::from_secs(12 * 3600),
+            lifetime: Duration::from_hours(12),
             idle_timeout: None,
-            recheck: Duration::from_secs(300),
+            recheck: Duration::from_mins(5),
             recheck_timeout: Duration::from_secs(1),
-            grace: Duration::from_secs(3600),
+            grace: Duration::from_hours(1),
             cookie: CookieSettings::default(),
             store: StoreKind::Memory,
         }

@@ -16,22 +16,22 @@ pub fn load(
     env: &BTreeMap<String, String>,
 ) -> (Document, Option<Config>, Vec<Problem>) {
     match path.as_ref().map(std::fs::read_to_string) {
-        Some(Ok(text)) => read(path, text.into(), env),
+        Some(Ok(text)) => read(path, &text.into(), env),
         Some(Err(error)) => {
             let document = Document::new(path, Zeroizing::default());
             (document, None, vec![unreadable(&error)])
         },
-        None => read(None, Zeroizing::default(), env),
+        None => read(None, &Zeroizing::default(), env),
     }
 }
 
 fn read(
     path: Option<PathBuf>,
-    text: Zeroizing<String>,
+    text: &Zeroizing<String>,
     env: &BTreeMap<String, String>,
 ) -> (Document, Option<Config>, Vec<Problem>) {
     let mut document = Document::new(path, text.clone());
-    let (tree, mistakes) = DeTable::parse_recoverable(&text);
+    let (tree, mistakes) = DeTable::parse_recoverable(text);
     let mut problems: Vec<_> = mistakes.iter().map(syntax).collect();
     if !problems.is_empty() {
         return (document, None, problems);

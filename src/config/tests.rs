@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     path::{Path, PathBuf},
 };
 
@@ -79,6 +78,11 @@ fn quoted<'a>(doc: &'a str, word: &str) -> Option<&'a str> {
     rest.split_once('`').map(|(value, _)| value)
 }
 
+/// `doc` without the sentence that only repeats the value shown below it.
+fn without(doc: &str, word: &str, value: &str) -> String {
+    doc.replace(&format!(" {word} `{value}`."), "")
+}
+
 /// `text` as comments, folded at 110 characters.
 fn comment(text: &str) -> String {
     let mut lines = vec![String::from("#")];
@@ -112,14 +116,16 @@ fn reference(shown: &dyn Fn(&str) -> bool) -> String {
             .next()
             .unwrap();
         let (_, doc) = table.doc.split_once(": ").unwrap();
-        let _ = write!(text, "\n{}{header}\n", comment(doc));
+        let mut doc = doc.to_owned();
+        doc.get_mut(..1).unwrap().make_ascii_uppercase();
+        text.extend(["\n", &comment(&doc), &header, "\n"]);
         keys(&structs, kind, "", shown, &mut text);
         if kind == "Route" {
             text.push_str("\n# Conditions of a rule:\n");
             for condition in &structs["Rule"] {
                 let example = quoted(&condition.doc, "Example").unwrap();
-                let _ = writeln!(text, "#   {{ {} = {example} }}", condition.name);
-                text.push_str(&comment(&format!("    {}", condition.doc)));
+                text.extend(["#\n# { ", &condition.name, " = ", example, " }\n"]);
+                text.push_str(&comment(&without(&condition.doc, "Example", example)));
             }
         }
     }
@@ -139,12 +145,14 @@ fn keys(
             keys(structs, &field.kind, &format!("{name}."), shown, text);
             continue;
         }
-        let value = quoted(&field.doc, "Default").or_else(|| quoted(&field.doc, "Example"));
-        let value =
-            value.unwrap_or_else(|| panic!("{kind}.{name} has neither default nor example"));
+        let value_of = |word| quoted(&field.doc, word).map(|value| (word, value));
+        let (word, value) = value_of("Default")
+            .or_else(|| value_of("Example"))
+            .unwrap_or_else(|| panic!("{kind}.{name} has neither default nor example"));
         let given = field.doc.contains("Required.") || shown(&field.doc);
         let sign = if given { "" } else { "#" };
-        let _ = write!(text, "{}{sign}{name} = {value}\n\n", comment(&field.doc));
+        text.push_str(&comment(&without(&field.doc, word, value)));
+        text.extend([sign, &name, " = ", value, "\n\n"]);
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -191,6 +199,21 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     };
     let defaults = |doc: &str| quoted(doc, "Default").is_some();
     assert_eq!(written(&defaults), written(&|_| false));
+}
+
+#[test]
+fn every_key_is_known_to_be_plain_or_delicate() {
+    let structs: Structs = SOURCES.into_iter().flat_map(structs).collect();
+    for field in structs.values().flatten() {
+        let tables = ["gitlab", "session"].contains(&field.name.as_str());
+        let secret = field.kind.contains("Secret") || tables;
+        assert!(names::is_plain(&field.name) || secret, "{}", field.name);
+    }
+    for name in names::PLAIN {
+        let known = |field: &Field| field.name == name && !field.kind.contains("Secret");
+        assert!(structs.values().flatten().any(known), "{name}");
+        assert!(!names::is_delicate(name), "{name}");
+    }
 }
 
 #[test]

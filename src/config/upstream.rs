@@ -12,7 +12,7 @@ use super::{Problem, value};
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
     /// Where it listens: `http` or `https`, host and port, without a path. Required. Example `"http://127.0.0.1:3000"`.
-    #[serde(deserialize_with = "value::optional_origin")]
+    #[serde(deserialize_with = "value::upstream")]
     pub url: Option<Url>,
     /// How long connecting may take. Default `"5s"`.
     #[serde(with = "value::duration")]
@@ -46,7 +46,7 @@ impl Default for Upstream {
         Self {
             url: None,
             connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_mins(1),
         }
     }
 }

@@ -30,7 +30,7 @@ fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn told(text: &str, pairs: &[(&str, &str)]) -> String {
     let path = Some(PathBuf::from("labgate.toml"));
-    let (document, _, problems) = read(path, text.to_owned().into(), &env(pairs));
+    let (document, _, problems) = read(path, &text.to_owned().into(), &env(pairs));
     let told = render(&problems, &document);
     assert!(!told.contains(SECRET), "{told}");
     assert!(!format!("{document:?} {problems:?}").contains(SECRET));
@@ -39,7 +39,7 @@ fn told(text: &str, pairs: &[(&str, &str)]) -> String {
 
 fn good(pairs: &[(&str, &str)]) -> Config {
     let path = Some(PathBuf::from("labgate.toml"));
-    let (document, config, problems) = read(path, GOOD.to_owned().into(), &env(pairs));
+    let (document, config, problems) = read(path, &GOOD.to_owned().into(), &env(pairs));
     assert_eq!(render(&problems, &document), "");
     let config = config.unwrap();
     assert!(!format!("{config:?}").contains(SECRET));
@@ -105,7 +105,7 @@ labgate.toml:14:24: error: unknown value, expected `lax` or `none`
 labgate.toml:15:9: error: `redis` is not available in this version
    15 | store = { redis = "redis://x" }
       |         ^^^^^^^^^^^^^^^^^^^^^^^
-labgate.toml:18:12: error: expected a string, found a list
+labgate.toml:18:12: error: several URLs are not available in this version
    18 | upstream = ["http://a", "http://b"]
       |            ^^^^^^^^^^^^^^^^^^^^^^^^
 labgate.toml:19:9: error: unknown value, expected `public` or `signed-in`
@@ -183,7 +183,7 @@ labgate.toml:5:1: error: upstream.x.url: the URL of the application is needed
       | ^^^^^^^^^^^^
 "#
     );
-    let (document, _, problems) = read(None, Zeroizing::default(), &env(&[]));
+    let (document, _, problems) = read(None, &Zeroizing::default(), &env(&[]));
     let told = render(&problems, &document);
     for variable in [
         "LABGATE_GITLAB: error: ",
@@ -223,8 +223,8 @@ fn the_environment_overrides_the_file() {
         ("LABGATE_GITLAB_TOKEN", "hunter2"),
         ("LABGATEX", "hunter2"),
     ]);
-    assert_eq!(config.session.lifetime, Duration::from_secs(8 * 3600));
-    assert_eq!(config.session.grace, Duration::from_secs(2 * 3600));
+    assert_eq!(config.session.lifetime, Duration::from_hours(8));
+    assert_eq!(config.session.grace, Duration::from_hours(2));
     assert_eq!(config.server.limits.headers, 50);
     assert_eq!(config.server.listen.to_string(), "[::1]:4180");
     assert_eq!(config.server.trusted_proxies.0.len(), 1);
@@ -406,6 +406,34 @@ fn no_secret_is_ever_shown() {
 }
 
 #[test]
+fn no_slip_of_the_hand_shows_a_secret() {
+    let text = r#"# of the wiki
+[gitlab.main]
+client_id = "id"
+client_secret = "hunter2hunter2"
+label = "Wiki" # was hunter2, the old secret
+[session]
+lifetime = "8h"
+keys = [
+  "hunter2hunter2",
+  { file = "a.key" }, 'hunter2hunter2', # hunter2
+]
+cookie = { name = "a" }
+[[route]]
+upstream = "http://127.0.0.1:3000"
+allow = [{ group = "acme" }]
+"#;
+    // Each typo leaves at least one whole secret that `told` would find.
+    for at in 0..text.len() {
+        told(&text[..at], &[]);
+        told(&format!("{}{}", &text[..at], &text[at + 1..]), &[]);
+        for typo in ["\"", "'", "=", "[", "]", "}", "#", "\n", ".", "x", "\\"] {
+            told(&format!("{}{typo}{}", &text[..at], &text[at..]), &[]);
+        }
+    }
+}
+
+#[test]
 fn lines_without_secrets_are_shown_beside_them() {
     let told = told(
         "[gitlab.main]\nclient_secret = \"hunter2\"\nclient_id = 5\n",
@@ -495,7 +523,7 @@ fn a_file_that_cannot_be_read_is_told_by_its_name() {
 fn later_stages_find_their_keys_too() {
     let (document, _, _) = read(
         Some("labgate.toml".into()),
-        GOOD.to_owned().into(),
+        &GOOD.to_owned().into(),
         &env(&[("LABGATE_SERVER__PUBLIC_URL", "https://a.example")]),
     );
     for (key, expected) in [

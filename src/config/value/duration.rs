@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 /// What is longer is a mistake, and could overflow a date.
-const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+const LONGEST: Duration = Duration::from_hours(87600);
 
 pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
     from: D,
@@ -39,6 +39,7 @@ pub(in crate::config) mod optional {
         super::deserialize(from).map(Some)
     }
 
+    #[expect(clippy::ref_option, reason = "serde's signature")]
     pub(in crate::config) fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         to: S,
@@ -88,9 +89,10 @@ fn written(duration: Duration) -> String {
             rest %= factor;
         }
     }
-    match parts.is_empty() {
-        true => "0s".into(),
-        false => parts.join(" "),
+    if parts.is_empty() {
+        "0s".into()
+    } else {
+        parts.join(" ")
     }
 }
 

@@ -38,11 +38,12 @@ impl TryFrom<String> for GroupPath {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         };
-        match text.split('/').all(segment) {
-            true => Ok(Self(text)),
-            false => Err(format!(
+        if text.split('/').all(segment) {
+            Ok(Self(text))
+        } else {
+            Err(format!(
                 "`{text}` is not the full path of a group, such as `acme/web`"
-            )),
+            ))
         }
     }
 }
@@ -100,9 +101,10 @@ impl TryFrom<String> for GroupPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.is_empty() {
-            true => Err("a group pattern can't be empty; `*` is every group".into()),
-            false => Ok(Self(text)),
+        if text.is_empty() {
+            Err("a group pattern can't be empty; `*` is every group".into())
+        } else {
+            Ok(Self(text))
         }
     }
 }

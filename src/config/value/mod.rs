@@ -22,6 +22,9 @@ pub use self::{
 pub(super) use self::{
     network::{networks, socket_address},
     path::prefix,
-    url::{base as base_url, optional_base as optional_base_url, optional_origin},
+    url::{
+        base as base_url, one as one_upstream, optional_base as optional_base_url, optional_origin,
+        upstream,
+    },
     word::{cookie_domain, cookie_name, log_filter, methods, scopes},
 };

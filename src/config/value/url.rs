@@ -1,6 +1,11 @@
 //! URLs of GitLabs, upstreams and labgate itself: `http` or `https`, and nothing in them but scheme, host, port and perhaps a path.
 
-use serde::{Deserialize, Deserializer, de::Error};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
 use url::Url;
 
 /// A URL without a path.
@@ -9,6 +14,41 @@ pub(in crate::config) fn optional_origin<'de, D: Deserializer<'de>>(
 ) -> Result<Option<Url>, D::Error> {
     let text = String::deserialize(from)?;
     parse_origin(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// The URL of an upstream, or the name of its table; several are for a later version.
+pub(in crate::config) fn one<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<String>, D::Error> {
+    from.deserialize_any(One).map(Some)
+}
+
+/// The URL of an upstream.
+pub(in crate::config) fn upstream<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Url>, D::Error> {
+    let text = from.deserialize_any(One)?;
+    origin(&text).map(Some).map_err(D::Error::custom)
+}
+
+struct One;
+
+impl<'de> Visitor<'de> for One {
+    type Value = String;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(A::Error::custom(
+            "several URLs are not available in this version",
+        ))
+    }
 }
 
 /// A URL whose path, if any, is made to end with `/`.
@@ -68,9 +108,10 @@ fn plain(text: &str) -> Result<Url, String> {
             .get(url.scheme().len()..)
             .is_some_and(|rest| rest.starts_with("://"))
         && !url.path().contains("//");
-    match known && bare && exact && url.port() != Some(0) {
-        true => Ok(url),
-        false => Err(format!("`{text}` is not a plain http or https URL")),
+    if known && bare && exact && url.port() != Some(0) {
+        Ok(url)
+    } else {
+        Err(format!("`{text}` is not a plain http or https URL"))
     }
 }
 

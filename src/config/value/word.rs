@@ -10,9 +10,10 @@ pub(in crate::config) fn scopes<'de, D: Deserializer<'de>>(
         .into_iter()
         .map(|scope| scope.0)
         .collect();
-    match scopes.iter().any(|scope| scope == "openid") {
-        true => Ok(scopes),
-        false => Err(D::Error::custom("`openid` is needed to sign in")),
+    if scopes.iter().any(|scope| scope == "openid") {
+        Ok(scopes)
+    } else {
+        Err(D::Error::custom("`openid` is needed to sign in"))
     }
 }
 
@@ -25,9 +26,10 @@ impl TryFrom<String> for Scope {
 
     fn try_from(text: String) -> Result<Self, String> {
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_:-.".contains(&byte);
-        match !text.is_empty() && text.bytes().all(letter) {
-            true => Ok(Self(text)),
-            false => Err(format!("`{text}` is not a scope, such as `read_user`")),
+        if !text.is_empty() && text.bytes().all(letter) {
+            Ok(Self(text))
+        } else {
+            Err(format!("`{text}` is not a scope, such as `read_user`"))
         }
     }
 }
@@ -38,11 +40,12 @@ pub(in crate::config) fn cookie_name<'de, D: Deserializer<'de>>(
 ) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    match (1..=64).contains(&name.len()) && !name.starts_with("__") && name.bytes().all(token) {
-        true => Ok(name),
-        false => Err(D::Error::custom(format!(
+    if (1..=64).contains(&name.len()) && !name.starts_with("__") && name.bytes().all(token) {
+        Ok(name)
+    } else {
+        Err(D::Error::custom(format!(
             "`{name}` is not a cookie name; letters, digits, `-`, `_` and `.`, no `__` at the start"
-        ))),
+        )))
     }
 }
 
@@ -63,11 +66,12 @@ fn domain(text: &str) -> Result<String, String> {
     if !domain.bytes().all(letter) || domain.split('.').any(str::is_empty) {
         return Err(format!("`{text}` is not a domain, such as `example.com`"));
     }
-    match psl::domain(domain.as_bytes()).is_some() {
-        true => Ok(domain),
-        false => Err(format!(
+    if psl::domain(domain.as_bytes()).is_some() {
+        Ok(domain)
+    } else {
+        Err(format!(
             "`{text}` is a public suffix: every site below it would get the cookie"
-        )),
+        ))
     }
 }
 
@@ -94,14 +98,16 @@ pub(in crate::config) mod methods {
         }
 
         let methods = Vec::<Word>::deserialize(from)?;
-        match methods.is_empty() {
-            true => Err(D::Error::custom(
+        if methods.is_empty() {
+            Err(D::Error::custom(
                 "no method at all; leave the key out for all methods",
-            )),
-            false => Ok(Some(methods.into_iter().map(|word| word.0).collect())),
+            ))
+        } else {
+            Ok(Some(methods.into_iter().map(|word| word.0).collect()))
         }
     }
 
+    #[expect(clippy::ref_option, reason = "serde's signature")]
     pub(in crate::config) fn serialize<S: Serializer>(
         methods: &Option<Vec<Method>>,
         to: S,
@@ -132,11 +138,12 @@ pub(in crate::config) fn log_filter<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
-    match filter(&text) {
-        true => Ok(text),
-        false => Err(D::Error::custom(format!(
+    if filter(&text) {
+        Ok(text)
+    } else {
+        Err(D::Error::custom(format!(
             "`{text}` is not a log filter, such as `info` or `labgate=debug,hyper=warn`"
-        ))),
+        )))
     }
 }
 
