@@ -116,6 +116,7 @@ async fn pauses_are_read_in_every_form_gitlab_has() {
     let date = "date: Fri, 20 Nov 2026 11:00:00 GMT\r\n";
     let table = [
         ("retry-after: 30\r\n".to_owned(), Some(30)),
+        ("retry-after: 99999999\r\n".to_owned(), Some(3600)),
         ("retry-after: soon\r\n".to_owned(), None),
         ("retry-after: -5\r\n".to_owned(), None),
         (
@@ -168,8 +169,8 @@ async fn nobody_waits_longer_than_ten_seconds() {
 #[tokio::test]
 async fn a_storm_reaches_gitlab_as_32_calls_at_a_time() {
     let hold = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&hold);
-    let script = Script::new(move |_| Reply::json(401, "{}").held(&held)).await;
+    let gate = Arc::clone(&hold);
+    let script = Script::new(move |_| Reply::json(401, "{}").held(&gate)).await;
     let provider = Arc::new(provider(&script));
     let calls: Vec<_> = (0..100)
         .map(|_| {

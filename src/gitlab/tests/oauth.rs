@@ -63,22 +63,12 @@ fn the_browser_is_sent_to_the_public_url_with_s256() {
 #[test]
 fn extra_parameters_never_replace_ours() {
     let mut config = config("https://gitlab.example/");
-    config.authorize_params = pairs(&[
-        ("prompt", "consent"),
-        ("root_namespace_id", "7"),
-        ("scope", "api"),
-    ])
-    .into_iter()
-    .collect();
-    config.forward_params = [
-        "login_hint",
-        "redirect_uri",
-        "root_namespace_id",
-        "claims",
-        "prompt",
-    ]
-    .map(String::from)
-    .to_vec();
+    config.authorize_params = pairs(&[("prompt", "consent"), ("root_namespace_id", "7")])
+        .into_iter()
+        .collect();
+    config.forward_params = ["login_hint", "root_namespace_id", "prompt"]
+        .map(String::from)
+        .to_vec();
     let provider = provider_of(&config, everything());
     let extra = pairs(&[
         ("login_hint", "bob"),
