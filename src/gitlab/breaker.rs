@@ -179,7 +179,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_gitlab_asked_for_is_kept_but_bounded() {
         let breaker = Breaker::default();
-        breaker.note(Verdict::Later(Duration::from_secs(86_400)));
+        breaker.note(Verdict::Later(Duration::from_hours(24)));
         assert_eq!(breaker.admit(), Err(LONGEST_ASKED));
         breaker.note(Verdict::Up);
         assert!(

@@ -35,9 +35,12 @@ async fn failure(provider: &Provider) -> CallError {
 async fn a_gitlab_that_is_gone_is_down_after_three_calls_and_comes_back() {
     let down = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&down);
-    let script = Script::new(move |hit| match switch.load(Ordering::SeqCst) {
-        true => Reply::page(503),
-        false => discovery(hit, "http"),
+    let script = Script::new(move |hit| {
+        if switch.load(Ordering::SeqCst) {
+            Reply::page(503)
+        } else {
+            discovery(hit, "http")
+        }
     })
     .await;
     let provider = provider(&script);
@@ -63,9 +66,12 @@ async fn a_gitlab_that_is_gone_is_down_after_three_calls_and_comes_back() {
 async fn the_watch_notices_recovery_by_itself() {
     let down = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&down);
-    let script = Script::new(move |hit| match switch.load(Ordering::SeqCst) {
-        true => Reply::nothing(),
-        false => discovery(hit, "http"),
+    let script = Script::new(move |hit| {
+        if switch.load(Ordering::SeqCst) {
+            Reply::nothing()
+        } else {
+            discovery(hit, "http")
+        }
     })
     .await;
     let provider = Arc::new(provider(&script));
@@ -315,26 +321,19 @@ async fn certificates_that_prove_nothing_are_named() {
         },
         other => panic!("{other:?}"),
     };
-    let table: [(fn(&mut CertificateParams), Certificate); 3] = [
-        (
-            |params| {
-                params.subject_alt_names = CertificateParams::new(vec!["other.example".to_owned()])
-                    .unwrap()
-                    .subject_alt_names
-            },
-            Certificate::OtherName,
-        ),
-        (
-            |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1),
-            Certificate::Expired,
-        ),
-        (
-            |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1),
-            Certificate::NotYetValid,
-        ),
+    let other_name = |params: &mut CertificateParams| {
+        let names = CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
+        params.subject_alt_names = names.subject_alt_names;
+    };
+    let past = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let future =
+        |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(4000, 1, 1);
+    let table = [
+        (authority(other_name), Certificate::OtherName),
+        (authority(past), Certificate::Expired),
+        (authority(future), Certificate::NotYetValid),
     ];
-    for (change, expected) in table {
-        let bad = authority(change);
+    for (bad, expected) in table {
         let found = reason(probe(acceptor(bad.certificate, bad.key), Some(&bad.pem)).await).await;
         assert_eq!(found, expected);
     }
