@@ -123,11 +123,11 @@ impl Provider {
     /// noticed although nobody waits for it. Says in the log when it goes and comes.
     pub async fn watch(&self) {
         let mut pause = OFTEN;
-        let mut failing = false;
+        let mut trouble = None;
         loop {
             match self.probe().await {
                 Ok(()) => {
-                    if std::mem::take(&mut failing) {
+                    if trouble.take().is_some() {
                         tracing::info!(gitlab.name = self.name, "GitLab answers again");
                     }
                     pause = OFTEN;
@@ -135,8 +135,11 @@ impl Provider {
                 },
                 Err(DiscoveryError::Unavailable(CallError::Down(_))) => {},
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        self.say(&error);
+                    let causes: Vec<_> = chain(&error).map(ToString::to_string).collect();
+                    let causes = Some(causes.join(": "));
+                    if trouble != causes {
+                        self.say(causes.as_deref().unwrap_or_default());
+                        trouble = causes;
                     }
                     sleep(pause).await;
                     pause = (pause * 2).min(SELDOM);
@@ -146,13 +149,13 @@ impl Provider {
         }
     }
 
-    fn say(&self, error: &DiscoveryError) {
-        let causes: Vec<_> = chain(error).map(ToString::to_string).collect();
+    /// Once for each kind of trouble, not once a try.
+    fn say(&self, trouble: &str) {
         tracing::warn!(
             gitlab.name = self.name,
             gitlab.url = %self.client.url(""),
-            error = causes.join(": "),
-            "GitLab can't be used yet; nobody can sign in with it until it answers"
+            error = trouble,
+            "GitLab can't be used; nobody can sign in with it until it answers"
         );
     }
 

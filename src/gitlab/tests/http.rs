@@ -388,3 +388,12 @@ async fn a_forward_proxy_is_asked_to_connect() {
         Some("Basic dXNlcjpwYXNz")
     );
 }
+
+#[tokio::test]
+async fn names_that_cannot_be_resolved_are_named() {
+    // Longer than DNS allows, so that no resolver is asked.
+    let host = format!("{}.example", "x".repeat(300));
+    let provider = provider_of(&config(&format!("http://{host}/")), everything());
+    let error = failure(&provider).await;
+    assert!(matches!(&error, CallError::Name(name, _) if *name == host) && !error.is_sent());
+}
