@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     fn land(rd: &str) -> String {
-        let origin = Origin::from_url(&Url::parse("https://app.example.com").unwrap());
+        let origin = Origin::of(&Url::parse("https://app.example.com").unwrap()).unwrap();
         landing(rd, &origin, "/oauth2", &|host| host == "wiki.example.com")
     }
 

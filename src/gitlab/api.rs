@@ -12,9 +12,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::{
-    Provider,
+    CallError, Provider,
     groups::Claims,
-    http::{Answer, CallError, USUAL},
+    http::{Answer, USUAL},
 };
 use crate::{
     config::AccessLevel,

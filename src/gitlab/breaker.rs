@@ -22,7 +22,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause of our own.
 const LONGEST: Duration = Duration::from_secs(30);
 /// The longest pause that GitLab may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(60);
+const LONGEST_ASKED: Duration = Duration::from_mins(1);
 /// How long the one call after a pause may take before another is let through.
 const TRIAL: Duration = Duration::from_secs(11);
 
@@ -179,7 +179,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_gitlab_asked_for_is_kept_but_bounded() {
         let breaker = Breaker::default();
-        breaker.note(Verdict::Later(Duration::from_secs(86_400)));
+        breaker.note(Verdict::Later(Duration::from_hours(24)));
         assert_eq!(breaker.admit(), Err(LONGEST_ASKED));
         breaker.note(Verdict::Up);
         assert!(

@@ -3,170 +3,44 @@
 //! Reads go through a pool. Calls that spend something (a code, a refresh token) each get a connection of their own: on a kept-alive one that
 //! GitLab is just closing the reply could be lost, and with it the session. At most [`CALLS`] run at once.
 
-use std::{
-    error::Error,
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{ACCEPT, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
+    },
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{HttpConnector, proxy::Tunnel},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
 };
 use tokio::{
-    net::TcpStream,
     sync::Semaphore,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
-use tower_service::Service;
 use url::Url;
 
 use super::{
-    Observe,
+    CallError, Observe,
     breaker::{Breaker, Verdict},
-    tls::{self, Proxy},
+    dial::{self, Dial, Proxy},
+    failure::chain,
 };
-use crate::body::BoxError;
 
 /// Calls to one GitLab at a time.
 const CALLS: usize = 32;
-/// Until the socket stands, names resolved and proxy passed.
-const CONNECT: Duration = Duration::from_secs(3);
 /// A whole call, from asking for its turn to the last byte.
 const WHOLE: Duration = Duration::from_secs(10);
 /// How long a connection is kept for another call; short, so that a new address of GitLab is found.
 const IDLE: Duration = Duration::from_secs(30);
+/// No longer pause is passed on, whatever an answer says.
+const LONGEST: Duration = Duration::from_hours(1);
 /// The most bytes read of a usual answer.
 pub(super) const USUAL: usize = 1 << 20;
-
-/// Why GitLab gave no usable answer.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// Not tried: it has been out of reach, or asked for a pause.
-    #[error("GitLab is known to be out of reach; next attempt in {} s", .0.as_secs() + 1)]
-    Down(Duration),
-    /// Too many calls are under way.
-    #[error("too many calls to GitLab are under way")]
-    Busy,
-    /// The host name is not known.
-    #[error("the host name {0} can't be resolved")]
-    Name(String, #[source] BoxError),
-    /// Nobody listens there.
-    #[error("{0} refuses connections")]
-    Refused(String, #[source] BoxError),
-    /// The certificate is not to be believed.
-    #[error("the certificate of {0} is not accepted: {1}")]
-    Certificate(String, Certificate, #[source] BoxError),
-    /// No connection, for another reason.
-    #[error("no connection to {0}")]
-    Connect(String, #[source] BoxError),
-    /// No answer in time.
-    #[error("no complete answer within {} s", WHOLE.as_secs())]
-    Timeout,
-    /// The connection broke before the answer was complete.
-    #[error("the connection broke before the answer was complete")]
-    Broken(#[source] BoxError),
-    /// The answer is longer than any right one.
-    #[error("the answer is longer than {0} bytes")]
-    TooLong(usize),
-    /// GitLab asks to slow down (429).
-    #[error("GitLab asks for fewer requests")]
-    TooMany(Option<Duration>),
-    /// A redirect, which is never followed: the base URL leads elsewhere.
-    #[error("redirected with status {0}; does the base URL lead to GitLab itself?")]
-    Redirect(u16),
-    /// A status that is no verdict on anything.
-    #[error("GitLab answers with status {0}")]
-    Status(u16, Option<Duration>),
-    /// A page instead of data, as proxies and maintenance pages send.
-    #[error("not JSON, with status {0}")]
-    NotJson(u16),
-}
-
-/// What is wrong with a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Certificate {
-    /// Signed by nobody we know.
-    #[error("unknown issuer; name the authority's PEM file with `ca`")]
-    UnknownIssuer,
-    /// A self-signed certificate that says it is an authority.
-    #[error(
-        "it is an authority's own certificate, which can't identify a server; make one with `basicConstraints=CA:FALSE`"
-    )]
-    CaAsServer,
-    /// For another host.
-    #[error("it is for another host name")]
-    OtherName,
-    /// Out of date.
-    #[error("it has expired")]
-    Expired,
-    /// Too early.
-    #[error("it is not valid yet; is this machine's clock right?")]
-    NotYetValid,
-    /// For a rarer reason.
-    #[error("it is not valid")]
-    Other,
-}
-
-impl CallError {
-    /// How long GitLab asked to wait, or how long it won't be called.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Down(wait) => Some(*wait),
-            Self::TooMany(wait) | Self::Status(_, wait) => *wait,
-            _ => None,
-        }
-    }
-
-    /// Whether GitLab may have acted on the call although no usable answer came back.
-    pub fn is_sent(&self) -> bool {
-        match self {
-            Self::Down(_)
-            | Self::Busy
-            | Self::Name(..)
-            | Self::Refused(..)
-            | Self::Certificate(..)
-            | Self::Connect(..)
-            | Self::TooMany(_) => false,
-            Self::Timeout
-            | Self::Broken(_)
-            | Self::TooLong(_)
-            | Self::Redirect(_)
-            | Self::Status(..)
-            | Self::NotJson(_) => true,
-        }
-    }
-
-    /// One word for metrics, or GitLab's status.
-    fn label(&self) -> String {
-        match self {
-            Self::Down(_) => "down".into(),
-            Self::Busy => "busy".into(),
-            Self::Name(..) | Self::Refused(..) | Self::Connect(..) => "connect".into(),
-            Self::Certificate(..) => "tls".into(),
-            Self::Timeout => "timeout".into(),
-            Self::Broken(_) | Self::TooLong(_) => "body".into(),
-            Self::TooMany(_) => "429".into(),
-            Self::Redirect(status) | Self::Status(status, _) | Self::NotJson(status) => {
-                status.to_string()
-            },
-        }
-    }
-}
 
 /// GitLab's answer: JSON if it says so, 200 or 4xx.
 pub(super) struct Answer {
@@ -176,6 +50,9 @@ pub(super) struct Answer {
     pub(super) challenge: String,
     pub(super) body: Bytes,
 }
+
+/// An answer or a failure, and what it says of GitLab's health.
+type Judged = Result<(Answer, Verdict), (CallError, Verdict)>;
 
 type Channel = legacy::Client<HttpsConnector<Dial>, Full<Bytes>>;
 
@@ -240,9 +117,7 @@ impl Client {
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = self.uri(path)?;
         if let Some(token) = token {
-            request
-                .headers_mut()
-                .insert(http::header::AUTHORIZATION, bearer(token)?);
+            request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
         self.call(endpoint, request, limit).await
     }
@@ -273,12 +148,7 @@ impl Client {
         result
     }
 
-    async fn turn(
-        &self,
-        request: Request<Bytes>,
-        limit: usize,
-        deadline: Instant,
-    ) -> Result<(Answer, Verdict), (CallError, Verdict)> {
+    async fn turn(&self, request: Request<Bytes>, limit: usize, deadline: Instant) -> Judged {
         let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else {
             return Err((CallError::Busy, Verdict::Unclear));
         };
@@ -288,11 +158,7 @@ impl Client {
         }
     }
 
-    async fn exchange(
-        &self,
-        request: Request<Bytes>,
-        limit: usize,
-    ) -> Result<(Answer, Verdict), (CallError, Verdict)> {
+    async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Judged {
         let by_user = request.uri().path().contains("/api/v4/");
         let failed = |error| (error, Verdict::Down);
         let response = self
@@ -329,8 +195,8 @@ impl Client {
     fn connect_error(&self, error: legacy::Error) -> CallError {
         let host = self.base.host_str().unwrap_or_default().to_owned();
         let connecting = error.is_connect();
-        let (kind, rustls) = tls::inside(&error);
-        let certificate = rustls.and_then(tls::certificate_hint);
+        let (kind, rustls) = dial::inside(&error);
+        let certificate = rustls.and_then(dial::certificate);
         let unresolved = connecting && chain(&error).any(|level| level.to_string() == "dns error");
         let error = Box::new(error);
         match (connecting, certificate, kind) {
@@ -359,20 +225,6 @@ fn bearer(token: &str) -> Result<HeaderValue, CallError> {
     Ok(value)
 }
 
-/// `error` and its causes, outermost first.
-pub(super) fn chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
-}
-
-type Judged = Result<(Answer, Verdict), (CallError, Verdict)>;
-
 /// Sorts answers into those that say something of their question, and the rest.
 fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) -> Judged {
     let json = headers
@@ -389,19 +241,15 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) ->
         500.. => Err((CallError::Status(code, wait), Verdict::Unclear)),
         200..=299 if !json => Err((CallError::NotJson(code), Verdict::Unclear)),
         _ => {
-            let challenge = headers
-                .get(WWW_AUTHENTICATE)
-                .and_then(|value| value.to_str().ok());
-            let challenge = challenge.unwrap_or_default().to_owned();
-            Ok((
-                Answer {
-                    status,
-                    json,
-                    challenge,
-                    body,
-                },
-                Verdict::Up,
-            ))
+            let challenge = headers.get(WWW_AUTHENTICATE);
+            let challenge = challenge.and_then(|value| value.to_str().ok());
+            let answer = Answer {
+                status,
+                json,
+                challenge: challenge.unwrap_or_default().to_owned(),
+                body,
+            };
+            Ok((answer, Verdict::Up))
         },
     }
 }
@@ -417,7 +265,8 @@ fn too_many(headers: &HeaderMap, wait: Option<Duration>, by_user: bool) -> Verdi
     };
     match (for_all, wait) {
         (true, Some(wait)) => Verdict::Later(wait),
-        _ => Verdict::Unclear,
+        (true, None) => Verdict::Down,
+        (false, _) => Verdict::Unclear,
     }
 }
 
@@ -443,7 +292,8 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
         let unix = text("ratelimit-reset")?.parse().ok()?;
         after_sent(jiff::Timestamp::from_second(unix).ok()?)
     };
-    seconds.or_else(dated).or_else(reset)
+    let asked = seconds.or_else(dated).or_else(reset);
+    asked.map(|wait| wait.min(LONGEST))
 }
 
 fn channel(tls: rustls::ClientConfig, dial: Dial, kept: usize) -> Channel {
@@ -457,56 +307,6 @@ fn channel(tls: rustls::ClientConfig, dial: Dial, kept: usize) -> Channel {
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(kept)
         .build(https)
-}
-
-/// Opens sockets to GitLab, directly or through a forward proxy.
-#[derive(Clone)]
-enum Dial {
-    Direct(HttpConnector),
-    Proxied(Tunnel<HttpConnector>),
-}
-
-impl Dial {
-    fn new(proxy: Option<Proxy>) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        match proxy {
-            None => Self::Direct(tcp),
-            Some(Proxy {
-                address,
-                login: None,
-            }) => Self::Proxied(Tunnel::new(address, tcp)),
-            Some(Proxy {
-                address,
-                login: Some(login),
-            }) => Self::Proxied(Tunnel::new(address, tcp).with_auth(login)),
-        }
-    }
-}
-
-impl Service<Uri> for Dial {
-    type Response = TokioIo<TcpStream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, to: Uri) -> Self::Future {
-        let mut dial = self.clone();
-        let socket = async move {
-            match &mut dial {
-                Self::Direct(tcp) => tcp.call(to).await.map_err(BoxError::from),
-                Self::Proxied(tunnel) => tunnel.call(to).await.map_err(BoxError::from),
-            }
-        };
-        Box::pin(async move {
-            let late = |_| BoxError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-            timeout(CONNECT, socket).await.map_err(late)?
-        })
-    }
 }
 
 impl fmt::Debug for Client {

@@ -13,14 +13,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Provider, http::CallError};
+use super::{CallError, Provider};
 
 /// No key is believed for longer without a new fetch.
-const LIFE: Duration = Duration::from_secs(24 * 3600);
+const LIFE: Duration = Duration::from_hours(24);
 /// From this age on a fetch is tried beside the use.
-const STALE: Duration = Duration::from_secs(12 * 3600);
+const STALE: Duration = Duration::from_hours(12);
 /// Between two fetches.
-const THROTTLE: Duration = Duration::from_secs(60);
+const THROTTLE: Duration = Duration::from_mins(1);
 /// Between two fetches while there is no key at all.
 const EMPTY: Duration = Duration::from_secs(2);
 /// How long a sign-in waits for keys that are only a little old.
@@ -85,9 +85,10 @@ impl Set {
             .filter_map(rsa)
             .take(KEYS)
             .collect();
-        match keys.is_empty() {
-            true => Err(KeyError::Document),
-            false => Ok(Self { keys, since }),
+        if keys.is_empty() {
+            Err(KeyError::Document)
+        } else {
+            Ok(Self { keys, since })
         }
     }
 
@@ -159,9 +160,10 @@ impl Provider {
     fn after_fetch(&self, kid: Option<&str>) -> Result<Vec<DecodingKey>, KeyError> {
         let known = self.keys.known.load();
         let found = known.as_ref().map(|set| set.find(kid)).unwrap_or_default();
-        match found.is_empty() {
-            true => Err(KeyError::Unknown),
-            false => Ok(found),
+        if found.is_empty() {
+            Err(KeyError::Unknown)
+        } else {
+            Ok(found)
         }
     }
 
@@ -173,9 +175,10 @@ impl Provider {
             .load()
             .as_ref()
             .is_some_and(|set| set.since.elapsed() < LIFE);
-        let (last, pause) = match have {
-            true => (&mut tried.with, THROTTLE),
-            false => (&mut tried.without, EMPTY),
+        let (last, pause) = if have {
+            (&mut tried.with, THROTTLE)
+        } else {
+            (&mut tried.without, EMPTY)
         };
         let wait = last.map_or(Duration::ZERO, |last| pause.saturating_sub(last.elapsed()));
         match (wait.is_zero(), have) {

@@ -11,13 +11,16 @@
 //! business of whoever calls.
 
 mod api;
+mod authorize;
 mod breaker;
+mod dial;
+mod discovery;
+mod failure;
 mod groups;
 mod http;
+mod id_token;
 mod keys;
 mod oauth;
-mod oidc;
-mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -29,11 +32,13 @@ use zeroize::Zeroizing;
 
 pub use self::{
     api::{Ended, IdentifyError},
+    authorize::AuthorizeRequest,
+    dial::Roots,
+    discovery::DiscoveryError,
+    failure::{CallError, Certificate},
     groups::{GroupNeed, Needs},
-    http::{CallError, Certificate},
-    oauth::{AuthorizeRequest, ExchangeError, RefreshError, RevokeError, TokenSet},
-    oidc::{DiscoveryError, IdClaims, IdTokenError},
-    tls::Roots,
+    id_token::{IdClaims, IdTokenError},
+    oauth::{ExchangeError, RefreshError, RevokeError, TokenSet},
 };
 use crate::{config, identity::Identity};
 
@@ -68,6 +73,9 @@ pub enum ProviderError {
         "`scopes` needs `read_user`, `read_api` or `api`: GitLab tells nothing of an account's state without it"
     )]
     Scopes,
+    /// `authorize_params` or `forward_params` names what labgate itself says.
+    #[error("the parameter `{0}` of `/oauth/authorize` is labgate's own")]
+    Parameter(String),
     /// The forward proxy that the environment names can't be used.
     #[error("the proxy in the environment is not a plain http:// URL")]
     Proxy,
@@ -85,8 +93,10 @@ pub struct Provider {
     verified_email: bool,
     needs: Needs,
     client: http::Client,
-    oauth: oauth::OAuth,
-    discovery: oidc::Discovery,
+    client_id: String,
+    secret: Option<Zeroizing<String>>,
+    authorize: authorize::Authorize,
+    discovery: discovery::Discovery,
     keys: keys::Keys,
 }
 
@@ -109,15 +119,17 @@ impl Provider {
         }
         let scopes = scopes(&config.scopes, &needs)?;
         let base = config.internal_url.as_ref().unwrap_or(&config.base_url);
-        let tls = tls::client(roots, config.ca.as_deref())?;
-        let proxy = tls::proxy(base, env)?;
+        let tls = dial::tls(roots, config.ca.as_deref())?;
+        let proxy = dial::proxy(base, env)?;
         Ok(Self {
             name: name.into(),
             label: config.label.clone().unwrap_or_else(|| "GitLab".into()),
             base: config.base_url.clone(),
             client: http::Client::new(name, base.clone(), tls, proxy, observe),
-            oauth: oauth::OAuth::new(config, secret, scopes.join(" ")),
-            discovery: oidc::Discovery::new(&config.base_url),
+            client_id: config.client_id.clone(),
+            secret,
+            authorize: authorize::Authorize::new(config, scopes.join(" "))?,
+            discovery: discovery::Discovery::new(&config.base_url),
             keys: keys::Keys::default(),
             verified_email: config.require_verified_email,
             scopes,
@@ -175,13 +187,11 @@ fn scopes(configured: &[String], needs: &Needs) -> Result<Vec<String>, ProviderE
     if needs.ask_api() && !has(&scopes, "api") && !has(&scopes, "read_api") {
         scopes.push("read_api".into());
     }
-    match ["read_user", "read_api", "api"]
-        .iter()
-        .any(|scope| has(&scopes, scope))
-    {
-        true => Ok(scopes),
-        false => Err(ProviderError::Scopes),
+    let tells_state = ["read_user", "read_api", "api"];
+    if !tells_state.iter().any(|scope| has(&scopes, scope)) {
+        return Err(ProviderError::Scopes);
     }
+    Ok(scopes)
 }
 
 impl fmt::Debug for Provider {

@@ -1,4 +1,4 @@
-//! The OAuth side: where a browser is sent, and the calls that trade in codes and tokens.
+//! The calls that trade in codes and tokens: exchange, refresh, revoke.
 //!
 //! A confidential application authenticates with HTTP Basic, a public one only names itself. Status and content type are judged before the
 //! `oauth2` crate reads a body, since it would take GitLab's maintenance page for a malformed answer; and its parse errors, which carry that
@@ -7,79 +7,39 @@
 //! GitLab now and then answers `invalid_grant` for a code or refresh token that its database replica has not seen yet (gitlab#599181): both
 //! are tried a second time after a second, which spends nothing. A call whose reply was lost is never repeated.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, pin::Pin, time::Duration};
 
+use ::http::{Request, header};
 use bytes::Bytes;
-use http::{Request, header};
-use futures_util::future::BoxFuture;
 use oauth2::{
-    AsyncHttpClient,    AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
-    ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl, RefreshToken,
-    RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
+    AsyncHttpClient, AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet,
+    EndpointSet, ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl,
+    RefreshToken, RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse,
+    TokenUrl,
     basic::{
         BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse,
         BasicTokenIntrospectionResponse, BasicTokenType,
     },
 };
 use serde::{Deserialize, Serialize};
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::{
-    Provider,
-    http::{CallError, USUAL},
+    CallError, Provider,
+    http::{self, USUAL},
 };
-use crate::config;
 
 /// Between the two attempts with a grant that GitLab says it doesn't know.
 const LAG: Duration = Duration::from_secs(1);
 /// Assumed when GitLab doesn't say how long an access token lives; early enough for any setting but the shortest.
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_hours(1);
 /// No access token is believed to live longer.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// The longest token that is accepted, in bytes: GitLab's have 64, future ones are signed.
 const TOKEN: usize = 8 << 10;
 /// The longest ID token: GitLab puts direct groups in, of which there may be thousands.
 const ID_TOKEN: usize = 512 << 10;
-/// Parameters of the authorization request that nobody but labgate sets.
-const OURS: [&str; 13] = [
-    "client_id",
-    "redirect_uri",
-    "response_type",
-    "response_mode",
-    "scope",
-    "state",
-    "nonce",
-    "code_challenge",
-    "code_challenge_method",
-    "request",
-    "request_uri",
-    "claims",
-    "gl_auth_type",
-];
-
-/// What one attempt to sign in asks of GitLab.
-#[derive(Clone, Copy)]
-pub struct AuthorizeRequest<'a> {
-    /// Where the browser comes back to, exactly as registered.
-    pub redirect_uri: &'a str,
-    /// Binds the answer to this browser.
-    pub state: &'a str,
-    /// Binds the ID token to this attempt.
-    pub nonce: &'a str,
-    /// SHA-256 of the verifier in base64url, 43 characters.
-    pub challenge: &'a str,
-    /// Parameters that came with the sign-in; only those in `forward_params` are passed on.
-    pub extra: &'a [(String, String)],
-    /// Whether GitLab shall ask for the password again; it signs the person out of GitLab first.
-    pub prompt_login: bool,
-}
-
-impl fmt::Debug for AuthorizeRequest<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "AuthorizeRequest(to {})", self.redirect_uri)
-    }
-}
 
 /// Tokens as GitLab gave them; never printed.
 #[derive(Clone)]
@@ -187,77 +147,6 @@ type Api = Client<
     EndpointSet,
 >;
 
-/// One application, as GitLab knows it.
-pub(super) struct OAuth {
-    authorize: Url,
-    client_id: String,
-    secret: Option<Zeroizing<String>>,
-    scope: String,
-    fixed: Vec<(String, String)>,
-    forwarded: Vec<String>,
-}
-
-impl OAuth {
-    pub(super) fn new(
-        config: &config::GitLab,
-        secret: Option<Zeroizing<String>>,
-        scope: String,
-    ) -> Self {
-        let mut authorize = config.base_url.clone();
-        let path = authorize.path().trim_end_matches('/').to_owned();
-        authorize.set_path(&format!("{path}/oauth/authorize"));
-        let fixed = config.authorize_params.iter();
-        let fixed = fixed.filter(|(key, _)| !OURS.contains(&key.as_str()));
-        Self {
-            authorize,
-            client_id: config.client_id.clone(),
-            secret,
-            scope,
-            fixed: fixed
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-            forwarded: config.forward_params.clone(),
-        }
-    }
-
-    pub(super) fn client_id(&self) -> &str {
-        &self.client_id
-    }
-
-    fn url(&self, request: &AuthorizeRequest<'_>) -> Url {
-        let is_fixed = |key: &str| self.fixed.iter().any(|(fixed, _)| fixed == key);
-        let mut url = self.authorize.clone();
-        let mut query = url.query_pairs_mut();
-        query
-            .append_pair("client_id", &self.client_id)
-            .append_pair("redirect_uri", request.redirect_uri)
-            .append_pair("response_type", "code")
-            .append_pair("scope", &self.scope)
-            .append_pair("state", request.state)
-            .append_pair("nonce", request.nonce)
-            .append_pair("code_challenge", request.challenge)
-            .append_pair("code_challenge_method", "S256");
-        for (key, value) in &self.fixed {
-            if !(request.prompt_login && key == "prompt") {
-                query.append_pair(key, value);
-            }
-        }
-        for (key, value) in request.extra {
-            let ours = OURS.contains(&key.as_str())
-                || is_fixed(key)
-                || (request.prompt_login && key == "prompt");
-            if self.forwarded.contains(key) && !ours {
-                query.append_pair(key, value);
-            }
-        }
-        if request.prompt_login {
-            query.append_pair("prompt", "login");
-        }
-        drop(query);
-        url
-    }
-}
-
 /// What went wrong at the token endpoint, whatever was traded.
 enum Failure {
     Grant,
@@ -267,11 +156,6 @@ enum Failure {
 }
 
 impl Provider {
-    /// Where to send a browser that wants to sign in: always below the base URL that browsers know.
-    pub fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Url {
-        self.oauth.url(request)
-    }
-
     /// Trades a code for tokens.
     ///
     /// # Errors
@@ -347,28 +231,23 @@ impl Provider {
             .exchange_code(AuthorizationCode::new(code.into()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.into()))
             .set_redirect_uri(Cow::Borrowed(&to));
-        request
-            .request_async(&TokenEndpoint(self))
-            .await
-            .map_err(failure)
-            .and_then(|answer| tokens(&answer))
+        let answer = request.request_async(&self.client).await;
+        tokens(&answer.map_err(failure)?)
     }
 
     async fn trade_refresh(&self, token: &str) -> Result<TokenSet, Failure> {
         let api = self.api()?;
         let token = RefreshToken::new(token.into());
-        let answer = api
-            .exchange_refresh_token(&token)
-            .request_async(&TokenEndpoint(self))
-            .await;
-        answer.map_err(failure).and_then(|answer| tokens(&answer))
+        let request = api.exchange_refresh_token(&token);
+        let answer = request.request_async(&self.client).await;
+        tokens(&answer.map_err(failure)?)
     }
 
     fn api(&self) -> Result<Api, Failure> {
         let url = TokenUrl::new(self.client.url("oauth/token"))
             .map_err(|_| Failure::Answer("the base URL is no URL".into()))?;
-        let api = Client::new(ClientId::new(self.oauth.client_id.clone())).set_token_uri(url);
-        Ok(match &self.oauth.secret {
+        let api = Client::new(ClientId::new(self.client_id.clone())).set_token_uri(url);
+        Ok(match &self.secret {
             Some(secret) => api
                 .set_client_secret(ClientSecret::new(secret.to_string()))
                 .set_auth_type(AuthType::BasicAuth),
@@ -376,26 +255,11 @@ impl Provider {
         })
     }
 
-    async fn token_call(&self, request: HttpRequest) -> Result<HttpResponse, CallError> {
-        let answer = self
-            .client
-            .call("token", request.map(Bytes::from), USUAL)
-            .await?;
-        match answer.json {
-            true => {
-                let mut response = HttpResponse::new(answer.body.to_vec());
-                *response.status_mut() = answer.status;
-                Ok(response)
-            },
-            false => Err(CallError::NotJson(answer.status.as_u16())),
-        }
-    }
-
     fn revocation(&self, token: &str) -> Result<Request<Bytes>, CallError> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("token", token);
-        form.append_pair("client_id", self.oauth.client_id());
-        if let Some(secret) = &self.oauth.secret {
+        form.append_pair("client_id", &self.client_id);
+        if let Some(secret) = &self.secret {
             form.append_pair("client_secret", secret);
         }
         Request::post(self.client.url("oauth/revoke"))
@@ -405,15 +269,20 @@ impl Provider {
     }
 }
 
-/// The token endpoint as `oauth2` calls it. A closure would do, but its future could not be spawned.
-struct TokenEndpoint<'p>(&'p Provider);
-
-impl<'c> AsyncHttpClient<'c> for TokenEndpoint<'_> {
+impl<'c> AsyncHttpClient<'c> for http::Client {
     type Error = CallError;
-    type Future = BoxFuture<'c, Result<HttpResponse, CallError>>;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, CallError>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.0.token_call(request))
+        Box::pin(async move {
+            let answer = self.call("token", request.map(Bytes::from), USUAL).await?;
+            if !answer.json {
+                return Err(CallError::NotJson(answer.status.as_u16()));
+            }
+            let mut response = HttpResponse::new(answer.body.to_vec());
+            *response.status_mut() = answer.status;
+            Ok(response)
+        })
     }
 }
 

@@ -85,6 +85,25 @@ async fn pass(time: Duration) {
 }
 
 #[test]
+fn every_call_can_run_on_any_thread() {
+    fn is_send(_: &(impl Send + ?Sized)) {}
+    let provider = provider_of(&config("https://gitlab.example/"), everything());
+    let tokens = TokenSet {
+        access: Zeroizing::default(),
+        refresh: None,
+        expires_in: Duration::ZERO,
+        scope: Vec::new(),
+        id_token: None,
+    };
+    is_send(&provider.exchange("", "", ""));
+    is_send(&provider.refresh(""));
+    is_send(&provider.revoke(""));
+    is_send(&provider.identify(""));
+    is_send(&provider.verify_id_token(&tokens, None, crate::clock::Timestamp::default()));
+    is_send(&provider.watch());
+}
+
+#[test]
 fn read_api_is_asked_for_only_when_a_rule_needs_it() {
     let scopes = |configured: &[&str], needs: Needs| {
         let configured: Vec<_> = configured.iter().map(ToString::to_string).collect();
@@ -159,6 +178,22 @@ fn a_table_that_cannot_work_is_refused() {
         make(&nobody, &|_| None),
         Err(ProviderError::ClientId)
     ));
+    for ours in [
+        "redirect_uri",
+        "state",
+        "scope",
+        "code_challenge",
+        "request",
+    ] {
+        let mut fixed = base.clone();
+        fixed.authorize_params.insert(ours.into(), "x".into());
+        let mut forwarded = base.clone();
+        forwarded.forward_params.push(ours.into());
+        for bad in [fixed, forwarded] {
+            let found = make(&bad, &|_| None);
+            assert!(matches!(found, Err(ProviderError::Parameter(name)) if name == ours));
+        }
+    }
     let lost = config::GitLab {
         ca: Some("/nowhere/ca.pem".into()),
         ..base.clone()

@@ -106,7 +106,7 @@ const SESSIONS_REVOKED: Described = counter(
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",
     &["gitlab", "endpoint", "status"],
-    "Requests to GitLab; status is error if there was no answer.",
+    "Requests to GitLab; status is a word such as timeout if there was no answer.",
 );
 const GITLAB_DURATION: Described = histogram(
     "labgate_gitlab_request_duration_seconds",

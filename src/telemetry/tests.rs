@@ -182,7 +182,7 @@ fn busy_metrics() -> Metrics {
     metrics.gitlab_request(
         "main",
         "token",
-        Some(StatusCode::OK),
+        "200",
         Duration::from_millis(80),
     );
     metrics.limit_reached("connections");
@@ -237,9 +237,7 @@ fn metrics_are_those_that_the_docs_name() {
 #[test]
 fn metrics_tell_what_happened() {
     let metrics = busy_metrics();
-    let tunnel = metrics.tunnel();
-    let (one, two) = (metrics.connection(), metrics.connection());
-    drop(one);
+    metrics.open(1, 1);
     let text = metrics.encode();
     let expected = [
         r#"labgate_build_info{revision="abc",version="1.2.3"} 1"#,
@@ -255,16 +253,16 @@ fn metrics_tell_what_happened() {
     for line in expected {
         assert!(text.lines().any(|told| told == line), "{line} in {text}");
     }
-    drop((tunnel, two));
+    metrics.open(0, 0);
     metrics.reload_failed();
-    metrics.gitlab_request("main", "token", None, Duration::ZERO);
+    metrics.gitlab_request("main", "token", "timeout", Duration::ZERO);
     let text = metrics.encode();
     for line in [
         "labgate_open_connections 0",
         "labgate_open_tunnels 0",
         "labgate_config_last_reload_successful 0",
         "labgate_config_last_reload_timestamp_seconds 1700000000",
-        r#"labgate_gitlab_requests_total{endpoint="token",gitlab="main",status="error"} 1"#,
+        r#"labgate_gitlab_requests_total{endpoint="token",gitlab="main",status="timeout"} 1"#,
     ] {
         assert!(text.lines().any(|told| told == line), "{line} in {text}");
     }

@@ -28,7 +28,7 @@ pub(in crate::config) fn upstream<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Url>, D::Error> {
     let text = from.deserialize_any(One)?;
-    origin(&text).map(Some).map_err(D::Error::custom)
+    parse_origin(&text).map(Some).map_err(D::Error::custom)
 }
 
 struct One;
@@ -133,10 +133,10 @@ mod tests {
             assert_eq!(parse_base(text).unwrap().as_str(), base);
         }
         assert_eq!(
-            origin("https://a.example").unwrap().as_str(),
+            parse_origin("https://a.example").unwrap().as_str(),
             "https://a.example/"
         );
-        assert!(origin("https://a.example/x").is_err());
+        assert!(parse_origin("https://a.example/x").is_err());
     }
 
     #[test]

@@ -35,9 +35,12 @@ async fn failure(provider: &Provider) -> CallError {
 async fn a_gitlab_that_is_gone_is_down_after_three_calls_and_comes_back() {
     let down = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&down);
-    let script = Script::new(move |hit| match switch.load(Ordering::SeqCst) {
-        true => Reply::page(503),
-        false => discovery(hit, "http"),
+    let script = Script::new(move |hit| {
+        if switch.load(Ordering::SeqCst) {
+            Reply::page(503)
+        } else {
+            discovery(hit, "http")
+        }
     })
     .await;
     let provider = provider(&script);
@@ -63,9 +66,12 @@ async fn a_gitlab_that_is_gone_is_down_after_three_calls_and_comes_back() {
 async fn the_watch_notices_recovery_by_itself() {
     let down = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&down);
-    let script = Script::new(move |hit| match switch.load(Ordering::SeqCst) {
-        true => Reply::nothing(),
-        false => discovery(hit, "http"),
+    let script = Script::new(move |hit| {
+        if switch.load(Ordering::SeqCst) {
+            Reply::nothing()
+        } else {
+            discovery(hit, "http")
+        }
     })
     .await;
     let provider = Arc::new(provider(&script));
@@ -116,6 +122,7 @@ async fn pauses_are_read_in_every_form_gitlab_has() {
     let date = "date: Fri, 20 Nov 2026 11:00:00 GMT\r\n";
     let table = [
         ("retry-after: 30\r\n".to_owned(), Some(30)),
+        ("retry-after: 99999999\r\n".to_owned(), Some(3600)),
         ("retry-after: soon\r\n".to_owned(), None),
         ("retry-after: -5\r\n".to_owned(), None),
         (
@@ -168,8 +175,8 @@ async fn nobody_waits_longer_than_ten_seconds() {
 #[tokio::test]
 async fn a_storm_reaches_gitlab_as_32_calls_at_a_time() {
     let hold = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&hold);
-    let script = Script::new(move |_| Reply::json(401, "{}").held(&held)).await;
+    let gate = Arc::clone(&hold);
+    let script = Script::new(move |_| Reply::json(401, "{}").held(&gate)).await;
     let provider = Arc::new(provider(&script));
     let calls: Vec<_> = (0..100)
         .map(|_| {
@@ -314,26 +321,19 @@ async fn certificates_that_prove_nothing_are_named() {
         },
         other => panic!("{other:?}"),
     };
-    let table: [(fn(&mut CertificateParams), Certificate); 3] = [
-        (
-            |params| {
-                params.subject_alt_names = CertificateParams::new(vec!["other.example".to_owned()])
-                    .unwrap()
-                    .subject_alt_names
-            },
-            Certificate::OtherName,
-        ),
-        (
-            |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1),
-            Certificate::Expired,
-        ),
-        (
-            |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1),
-            Certificate::NotYetValid,
-        ),
+    let other_name = |params: &mut CertificateParams| {
+        let names = CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
+        params.subject_alt_names = names.subject_alt_names;
+    };
+    let past = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let future =
+        |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(4000, 1, 1);
+    let table = [
+        (authority(other_name), Certificate::OtherName),
+        (authority(past), Certificate::Expired),
+        (authority(future), Certificate::NotYetValid),
     ];
-    for (change, expected) in table {
-        let bad = authority(change);
+    for (bad, expected) in table {
         let found = reason(probe(acceptor(bad.certificate, bad.key), Some(&bad.pem)).await).await;
         assert_eq!(found, expected);
     }
@@ -387,4 +387,13 @@ async fn a_forward_proxy_is_asked_to_connect() {
         hit.header("proxy-authorization"),
         Some("Basic dXNlcjpwYXNz")
     );
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_resolved_are_named() {
+    // Longer than DNS allows, so that no resolver is asked.
+    let host = format!("{}.example", "x".repeat(300));
+    let provider = provider_of(&config(&format!("http://{host}/")), everything());
+    let error = failure(&provider).await;
+    assert!(matches!(&error, CallError::Name(name, _) if *name == host) && !error.is_sent());
 }

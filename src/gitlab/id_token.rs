@@ -1,56 +1,23 @@
-//! The OpenID Connect side: what discovery says, whether GitLab is there at all, and whether an ID token is to be believed.
+//! Whether an ID token is to be believed.
 //!
-//! Of discovery only the issuer is used, and only if it names the configured base URL; endpoints are fixed paths. An ID token must be signed with
-//! RS256 by one of GitLab's keys, for this application, for this sign-in, now. CI jobs are given tokens by the same issuer, signed with keys of the
-//! same set, for an audience of the job's choice: whatever has their shape is refused.
+//! It must be signed with RS256 by one of GitLab's keys, for this application, for this sign-in, now. CI jobs are given tokens by the same issuer,
+//! signed with keys of the same set, for an audience of the job's choice: whatever has their shape is refused.
 
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::time::{sleep, timeout};
-use url::Url;
 
-use super::{
-    Provider, TokenSet,
-    http::{CallError, USUAL, chain},
-    keys::KeyError,
-};
+use super::{CallError, Provider, TokenSet, keys::KeyError};
 use crate::clock::Timestamp;
 
 /// How far GitLab's clock and ours may differ.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 /// The oldest ID token at a sign-in.
-const AGE: Duration = Duration::from_secs(600);
-/// Between two looks at discovery while all is well.
-const RARELY: Duration = Duration::from_secs(3600);
-/// Between two looks while GitLab is out of reach.
-const OFTEN: Duration = Duration::from_secs(1);
-/// The longest of those.
-const SELDOM: Duration = Duration::from_secs(30);
-
-/// Why discovery says nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
-    /// It can't be had.
-    #[error("GitLab's discovery document can't be read")]
-    Unavailable(#[source] CallError),
-    /// It is none.
-    #[error("GitLab's discovery document is malformed")]
-    Answer,
-    /// It names an issuer other than the configured base URL.
-    #[error("discovery names the issuer {found}, not {expected}; is `base_url` what browsers see?")]
-    Issuer {
-        /// What it says.
-        found: String,
-        /// What the configuration says.
-        expected: String,
-    },
-}
+const AGE: Duration = Duration::from_mins(10);
 
 /// What a believed ID token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,71 +129,6 @@ impl From<KeyError> for IdTokenError {
     }
 }
 
-/// What is known of the issuer.
-pub(super) struct Discovery {
-    expected: String,
-    found: ArcSwapOption<Found>,
-}
-
-struct Found {
-    issuer: String,
-    development: bool,
-}
-
-#[derive(Deserialize)]
-struct Document {
-    issuer: String,
-    #[serde(default)]
-    labgate_development_gitlab: bool,
-}
-
-impl Discovery {
-    pub(super) fn new(base: &Url) -> Self {
-        let expected = base.as_str().trim_end_matches('/').to_owned();
-        Self {
-            expected,
-            found: ArcSwapOption::empty(),
-        }
-    }
-
-    pub(super) fn issuer(&self) -> String {
-        let found = self.found.load();
-        found
-            .as_ref()
-            .map_or_else(|| self.expected.clone(), |found| found.issuer.clone())
-    }
-
-    pub(super) fn is_development(&self) -> bool {
-        self.found
-            .load()
-            .as_ref()
-            .is_some_and(|found| found.development)
-    }
-
-    pub(super) fn is_known(&self) -> bool {
-        self.found.load().is_some()
-    }
-
-    /// Takes over what the document says; an issuer may differ from the base URL in its final slash only.
-    fn accept(&self, document: Document) -> Result<(), DiscoveryError> {
-        let same = Url::parse(&document.issuer)
-            .is_ok_and(|issuer| issuer.as_str().trim_end_matches('/') == self.expected);
-        if !same {
-            self.found.store(None);
-            return Err(DiscoveryError::Issuer {
-                found: document.issuer.chars().take(200).collect(),
-                expected: self.expected.clone(),
-            });
-        }
-        let found = Found {
-            issuer: document.issuer,
-            development: document.labgate_development_gitlab,
-        };
-        self.found.store(Some(found.into()));
-        Ok(())
-    }
-}
-
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -258,61 +160,6 @@ enum Audience {
 }
 
 impl Provider {
-    /// Reads discovery once and remembers the issuer.
-    ///
-    /// # Errors
-    /// See [`DiscoveryError`].
-    pub async fn probe(&self) -> Result<(), DiscoveryError> {
-        let path = ".well-known/openid-configuration";
-        let answer = self.client.get("discovery", path, None, USUAL).await;
-        let answer = answer.map_err(DiscoveryError::Unavailable)?;
-        match answer.status.as_u16() {
-            200 => {
-                let document = serde_json::from_slice(&answer.body);
-                self.discovery
-                    .accept(document.map_err(|_| DiscoveryError::Answer)?)
-            },
-            status => Err(DiscoveryError::Unavailable(CallError::Status(status, None))),
-        }
-    }
-
-    /// Keeps an eye on GitLab for ever: discovery at start, rarely while all is well, often while GitLab is out of reach, so that its return is
-    /// noticed although nobody waits for it. Says in the log when it goes and comes.
-    pub async fn watch(&self) {
-        let mut pause = OFTEN;
-        let mut failing = false;
-        loop {
-            match self.probe().await {
-                Ok(()) => {
-                    if std::mem::take(&mut failing) {
-                        tracing::info!(gitlab.name = self.name, "GitLab answers again");
-                    }
-                    pause = OFTEN;
-                    let _: Result<(), _> = timeout(RARELY, self.client.went_down()).await;
-                },
-                Err(DiscoveryError::Unavailable(CallError::Down(_))) => {},
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        self.say(&error);
-                    }
-                    sleep(pause).await;
-                    pause = (pause * 2).min(SELDOM);
-                },
-            }
-            sleep(self.client.wait()).await;
-        }
-    }
-
-    fn say(&self, error: &DiscoveryError) {
-        let causes: Vec<_> = chain(error).map(ToString::to_string).collect();
-        tracing::warn!(
-            gitlab.name = self.name,
-            gitlab.url = %self.client.url(""),
-            error = causes.join(": "),
-            "GitLab can't be used yet; nobody can sign in with it until it answers"
-        );
-    }
-
     /// Whether the ID token in `tokens` is to be believed. `nonce` is that of the sign-in; a refreshed ID token has none.
     ///
     /// # Errors
@@ -352,7 +199,7 @@ impl Provider {
         if claims.iss != issuer {
             return Err(IdTokenError::Issuer { expected: issuer });
         }
-        check_audience(&claims, self.oauth.client_id())?;
+        check_audience(&claims, &self.client_id)?;
         check_times(&claims, now)?;
         let decimal = claims.sub.bytes().all(|byte| byte.is_ascii_digit());
         if !decimal || !(1..=20).contains(&claims.sub.len()) {
@@ -377,16 +224,6 @@ impl Provider {
             issuer,
             sub: claims.sub,
         })
-    }
-
-    /// The issuer; asks discovery if nobody has yet, and goes by the base URL if that can't be had.
-    async fn known_issuer(&self) -> Result<String, IdTokenError> {
-        if !self.discovery.is_known() {
-            if let Err(DiscoveryError::Issuer { expected, .. }) = self.probe().await {
-                return Err(IdTokenError::Issuer { expected });
-            }
-        }
-        Ok(self.issuer())
     }
 }
 
@@ -444,7 +281,7 @@ fn check_times(claims: &Claims, now: Timestamp) -> Result<(), IdTokenError> {
     }
 }
 
-/// The left half of the token's SHA-256, as OpenID Connect Core 3.1.3.6 has it for RS256.
+/// The left half of the token's SHA-256, by section 3.1.3.6 of the OIDC core for RS256.
 fn access_token_hash(token: &str) -> String {
     let hash = Sha256::digest(token.as_bytes());
     let (left, _) = hash.as_slice().split_at(16);

@@ -1,14 +1,35 @@
-//! Whom labgate believes to be GitLab: the roots of the system and the configured authorities; and the forward proxy on the way there.
+//! The way to GitLab: whom labgate believes to be it, and the sockets there, through a forward proxy if the environment names one.
 
-use std::{error::Error, io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    error::Error,
+    future::Future,
+    io::ErrorKind,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::HeaderValue;
-use hyper_util::client::proxy::matcher::Matcher;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use http::{HeaderValue, Uri};
+use hyper_util::{
+    client::{
+        legacy::connect::{HttpConnector, proxy::Tunnel},
+        proxy::matcher::Matcher,
+    },
+    rt::TokioIo,
+};
+use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::{net::TcpStream, time::timeout};
+use tower_service::Service;
 use url::Url;
 
-use super::ProviderError;
+use super::{Certificate, ProviderError};
+use crate::body::BoxError;
+
+/// Until the socket stands, names resolved and proxy passed.
+const CONNECT: Duration = Duration::from_secs(3);
 
 /// Certificate authorities that every GitLab may be vouched for by.
 #[derive(Clone, Debug)]
@@ -45,7 +66,7 @@ impl Roots {
 }
 
 /// The TLS side of a client that believes `roots` and the authorities in the file `ca`.
-pub(super) fn client(roots: &Roots, ca: Option<&Path>) -> Result<ClientConfig, ProviderError> {
+pub(super) fn tls(roots: &Roots, ca: Option<&Path>) -> Result<ClientConfig, ProviderError> {
     let roots = match ca {
         Some(ca) => roots.with(ca)?,
         None => Arc::clone(&roots.0),
@@ -60,12 +81,12 @@ pub(super) fn client(roots: &Roots, ca: Option<&Path>) -> Result<ClientConfig, P
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     /// Its address, always `http`.
-    pub(super) address: http::Uri,
+    pub(super) address: Uri,
     /// What to say in `Proxy-Authorization`.
     pub(super) login: Option<HeaderValue>,
 }
 
-/// The forward proxy on the way to `base`, if the environment names one; plain-http GitLabs are always called directly.
+/// The forward proxy on the way to `base`, if the environment names one; one without TLS is always called directly.
 pub(super) fn proxy(
     base: &Url,
     env: &dyn Fn(&str) -> Option<String>,
@@ -79,7 +100,7 @@ pub(super) fn proxy(
         .https(any(["https_proxy", "HTTPS_PROXY"]))
         .no(any(["no_proxy", "NO_PROXY"]))
         .build();
-    let uri: http::Uri = base.as_str().parse().map_err(|_| ProviderError::Proxy)?;
+    let uri: Uri = base.as_str().parse().map_err(|_| ProviderError::Proxy)?;
     let Some(found) = matcher.intercept(&uri) else {
         return Ok(None);
     };
@@ -93,10 +114,7 @@ pub(super) fn proxy(
 }
 
 /// What is wrong with a server's certificate, as far as an operator can mend it.
-pub(super) fn certificate_hint(error: &rustls::Error) -> Option<super::Certificate> {
-    use rustls::CertificateError;
-
-    use super::Certificate;
+pub(super) fn certificate(error: &rustls::Error) -> Option<Certificate> {
     match error {
         rustls::Error::InvalidCertificate(reason) => Some(match reason {
             // A bad signature: there is an authority of that name, but with another key.
@@ -112,10 +130,8 @@ pub(super) fn certificate_hint(error: &rustls::Error) -> Option<super::Certifica
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Certificate::NotYetValid
             },
-            other => match other.to_string().contains("CaUsedAsEndEntity") {
-                true => Certificate::CaAsServer,
-                false => Certificate::Other,
-            },
+            other if other.to_string().contains("CaUsedAsEndEntity") => Certificate::CaAsServer,
+            _ => Certificate::Other,
         }),
         _ => None,
     }
@@ -140,4 +156,54 @@ pub(super) fn inside<'a>(
         };
     }
     (kind, tls)
+}
+
+/// Opens sockets to GitLab, directly or through a forward proxy.
+#[derive(Clone)]
+pub(super) enum Dial {
+    Direct(HttpConnector),
+    Proxied(Tunnel<HttpConnector>),
+}
+
+impl Dial {
+    pub(super) fn new(proxy: Option<Proxy>) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        match proxy {
+            None => Self::Direct(tcp),
+            Some(Proxy {
+                address,
+                login: None,
+            }) => Self::Proxied(Tunnel::new(address, tcp)),
+            Some(Proxy {
+                address,
+                login: Some(login),
+            }) => Self::Proxied(Tunnel::new(address, tcp).with_auth(login)),
+        }
+    }
+}
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let mut dial = self.clone();
+        let socket = async move {
+            match &mut dial {
+                Self::Direct(tcp) => tcp.call(to).await.map_err(BoxError::from),
+                Self::Proxied(tunnel) => tunnel.call(to).await.map_err(BoxError::from),
+            }
+        };
+        Box::pin(async move {
+            let late = |_| BoxError::from(std::io::Error::from(ErrorKind::TimedOut));
+            timeout(CONNECT, socket).await.map_err(late)?
+        })
+    }
 }

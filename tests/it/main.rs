@@ -1,0 +1,7 @@
+//! All integration tests, one binary; one module per capability, all of them against the [`support::Lab`].
+
+#![expect(unreachable_pub, reason = "modules of one test binary")]
+
+mod deploy;
+mod sign_in;
+mod support;
