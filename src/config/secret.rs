@@ -184,3 +184,61 @@ impl TryFrom<String> for VariableName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(secret: &Secret) -> Result<String, SecretError> {
+        let env = |name: &str| match name {
+            "KEY" => Some("from-env\n".to_owned()),
+            "NOTHING" => Some("\n".into()),
+            _ => None,
+        };
+        secret.read(&env).map(|text| text.to_string())
+    }
+
+    #[test]
+    fn a_secret_is_read_from_where_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        for (content, secret) in [
+            ("abc", "abc"),
+            ("abc\n", "abc"),
+            ("a b\r\n", "a b"),
+            (" abc ", " abc "),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(read(&Secret::File(path.clone())).unwrap(), secret);
+        }
+        assert_eq!(read(&Secret::Env("KEY".into())).unwrap(), "from-env");
+        assert_eq!(
+            read(&Secret::Inline(Zeroizing::new("x".into()))).unwrap(),
+            "x"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_by_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (empty, missing) = (
+            directory.path().join("empty"),
+            directory.path().join("missing"),
+        );
+        std::fs::write(&empty, "\n\n").unwrap();
+        for (secret, message) in [
+            (Secret::File(empty), "the secret is empty".to_owned()),
+            (Secret::Env("NOTHING".into()), "the secret is empty".into()),
+            (
+                Secret::Env("OTHER".into()),
+                "environment variable OTHER is not set".into(),
+            ),
+            (
+                Secret::File(missing.clone()),
+                format!("secret file {} can't be read", missing.display()),
+            ),
+        ] {
+            assert_eq!(read(&secret).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -425,10 +425,13 @@ allow = [{ group = "acme" }]
 "#;
     // Each typo leaves at least one whole secret that `told` would find.
     for at in 0..text.len() {
-        told(&text[..at], &[]);
-        told(&format!("{}{}", &text[..at], &text[at + 1..]), &[]);
+        let (before, after) = text.split_at(at);
+        told(before, &[]);
+        let mut rest = after.chars();
+        rest.next();
+        told(&format!("{before}{}", rest.as_str()), &[]);
         for typo in ["\"", "'", "=", "[", "]", "}", "#", "\n", ".", "x", "\\"] {
-            told(&format!("{}{typo}{}", &text[..at], &text[at..]), &[]);
+            told(&format!("{before}{typo}{after}"), &[]);
         }
     }
 }
