@@ -1,4 +1,6 @@
 //! A `Plan`: the configuration with its names resolved, its secrets read and its parts checked against each other; every problem is told at once.
+//!
+//! What one table shows by itself, such as a missing key, `config` has told already; here it is only no part of the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,9 +117,6 @@ impl Draft<'_> {
 
     fn server(&mut self) {
         let server = &self.config.server;
-        if server.listen == server.admin && server.listen.port() != 0 {
-            self.error("server.admin", "this is the address of `server.listen` too");
-        }
         if !server.admin.ip().is_loopback() {
             self.warn(
                 "server.admin",
@@ -133,24 +132,10 @@ impl Draft<'_> {
                 "set `public_url = \"https://app.example.com\"`, or give every route a `host`",
             );
         }
-        let limits = &server.limits;
-        for (key, size) in [
-            ("connections", limits.connections),
-            ("header_bytes", limits.header_bytes),
-            ("headers", limits.headers),
-        ] {
-            if size == 0 {
-                self.error(format!("server.limits.{key}"), "a limit of 0 lets nothing pass");
-            }
-        }
     }
 
     fn session(&mut self) {
         let session = &self.config.session;
-        if session.recheck.is_zero() || session.lifetime.is_zero() {
-            let key = if session.lifetime.is_zero() { "lifetime" } else { "recheck" };
-            self.error(format!("session.{key}"), "this can't be zero");
-        }
         if session.grace < session.recheck {
             self.warn(
                 "session.grace",
@@ -180,14 +165,6 @@ impl Draft<'_> {
 
     fn keys(&mut self) -> Option<KeyRing> {
         let keys = &self.config.session.keys;
-        if keys.is_empty() {
-            self.advise(
-                "session.keys",
-                "no key to seal sessions with",
-                "run `labgate keygen` and set `keys = [{ file = \"session.key\" }]`",
-            );
-            return None;
-        }
         let mut texts = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             match key.read(self.env) {
@@ -209,23 +186,9 @@ impl Draft<'_> {
     }
 
     fn gitlabs(&mut self) -> BTreeMap<String, Zeroizing<String>> {
-        if self.config.gitlab.is_empty() {
-            self.advise(
-                "gitlab",
-                "no GitLab to sign in with",
-                "add `[gitlab.main]` with `base_url`, `client_id` and `client_secret`",
-            );
-        }
         let mut secrets = BTreeMap::new();
         for (name, gitlab) in &self.config.gitlab {
             let key = format!("gitlab.{name}");
-            if gitlab.client_id.is_empty() {
-                self.advise(
-                    &format!("{key}.client_id"),
-                    "the application id is missing",
-                    "GitLab shows it after the application is registered; `labgate check` says what to register",
-                );
-            }
             if let Some(secret) = &gitlab.client_secret {
                 match secret.read(self.env) {
                     Ok(secret) => drop(secrets.insert(name.clone(), secret)),
@@ -265,14 +228,6 @@ impl Draft<'_> {
     }
 
     fn routes(&mut self, users: &mut UsersFiles) -> Option<Vec<Entry<PlannedRoute>>> {
-        if self.config.route.is_empty() {
-            self.advise(
-                "route",
-                "nothing is protected yet",
-                "add `[[route]]` with `upstream = \"http://127.0.0.1:3000\"` and `allow`",
-            );
-            return None;
-        }
         let routes = self.config.route.iter().enumerate();
         let entries: Vec<_> =
             routes.filter_map(|(index, route)| self.route(index, route, users)).collect();
@@ -317,18 +272,8 @@ impl Draft<'_> {
 
     fn upstream(&mut self, key: &str, upstream: Option<&str>) -> Option<String> {
         let key = format!("{key}.upstream");
-        let Some(upstream) = upstream else {
-            self.advise(
-                &key,
-                "the application to forward to is missing",
-                "name an `[upstream.NAME]`, or give a URL such as \"http://127.0.0.1:3000\"",
-            );
-            return None;
-        };
+        let upstream = upstream?;
         if let Some(table) = self.config.upstream.get(upstream) {
-            if table.url.is_none() {
-                self.error(format!("upstream.{upstream}.url"), "the URL is missing");
-            }
             return table.url.is_some().then(|| upstream.into());
         }
         if !upstream.contains("://") {
@@ -381,14 +326,7 @@ impl Draft<'_> {
         users: &mut UsersFiles,
     ) -> Option<Policy> {
         let key = format!("{key}.allow");
-        let Some(allow) = &route.allow else {
-            self.advise(
-                &key,
-                "nobody is said to be allowed",
-                "set `allow` to \"public\", \"signed-in\", or rules such as `[{ group = \"acme\" }]`",
-            );
-            return None;
-        };
+        let allow = route.allow.as_ref()?;
         self.all_of_gitlab_com(&key, route, allow);
         match Policy::new(allow, users) {
             Ok(policy) => Some(policy),
