@@ -1,7 +1,7 @@
 //! The one client that calls GitLab: never follows a redirect, never waits long, never reads much, and says why a call failed.
 //!
 //! Reads go through a pool. Calls that spend something (a code, a refresh token) each get a connection of their own: on a kept-alive one that
-//! GitLab is just closing the reply could be lost, and with it the session. At most [`CALLS`] run at once.
+//! GitLab is just closing the reply could be lost, and with it the session. At most 32 run at once.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -446,7 +446,8 @@ async fn a_document_without_usable_keys_is_none() {
     let mut of_another_kind = Signer::first().jwk();
     of_another_kind["alg"] = json!("RS512");
     let shared = json!({ "kty": "oct", "kid": "first", "k": "AAAA", "alg": "HS256" });
-    let strange = json!({ "kty": "XYZ", "kid": "first" });
+    let mut strange = Signer::first().jwk();
+    strange["kty"] = json!("oct");
     let document = key_set(&[for_encryption, of_another_kind, shared, strange, json!(7)]);
     let script = Script::new(move |_| Reply::json(200, &document)).await;
     let token = by(Signer::first(), "first", &script);
