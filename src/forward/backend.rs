@@ -51,6 +51,7 @@ pub(super) struct Connection {
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 /// Idle connections a core.
 const MAX_IDLE: usize = 128;
+const MAX_BUFFER: usize = 256 * 1024;
 const MAX_RESPONSE_HEAD: usize = 128 * 1024;
 const MAX_RESPONSE_HEADERS: usize = 256;
 
@@ -65,6 +66,8 @@ impl Backend {
         builder
             // Head and small body in one write; large bodies pass in pieces that are no larger than hyper's read buffer.
             .writev(false)
+            // Together with the server's buffer, the most that one stream holds.
+            .max_buf_size(MAX_BUFFER)
             .max_headers(MAX_RESPONSE_HEADERS)
             .max_header_size(MAX_RESPONSE_HEAD);
         Self {

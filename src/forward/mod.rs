@@ -28,7 +28,7 @@ use self::{
 };
 pub use self::{
     exchange::Reserved,
-    headers::{Origin, Passage, prepare},
+    headers::{Caller, Passage, prepare},
     upgrade::Tunnels,
 };
 use crate::{
