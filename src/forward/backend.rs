@@ -53,7 +53,6 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 const MAX_IDLE: usize = 128;
 const MAX_BUFFER: usize = 256 * 1024;
 const MAX_RESPONSE_HEAD: usize = 128 * 1024;
-const MAX_RESPONSE_HEADERS: usize = 256;
 
 impl Backend {
     pub(super) fn new(
@@ -68,7 +67,6 @@ impl Backend {
             .writev(false)
             // Together with the server's buffer, the most that one stream holds.
             .max_buf_size(MAX_BUFFER)
-            .max_headers(MAX_RESPONSE_HEADERS)
             .max_header_size(MAX_RESPONSE_HEAD);
         Self {
             address,

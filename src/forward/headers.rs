@@ -73,8 +73,13 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
 /// Removes from a response what belongs to the connection that it came on.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    for name in HOP_BY_HOP {
-        headers.remove(*name);
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        headers.remove(name);
     }
 }
 
@@ -178,9 +183,15 @@ fn passes(name: &str, trusted: bool) -> bool {
         Some(b'f') => trusted || name != "forwarded",
         // hyper answers 100 as soon as the upstream wants the body.
         Some(b'e') => name != "expect",
-        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h') => !HOP_BY_HOP.contains(&name),
-        _ => true,
+        _ => !is_hop_by_hop(name),
     }
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name.as_bytes().first(),
+        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h')
+    ) && HOP_BY_HOP.contains(&name)
 }
 
 /// Removes what Connection names, except what nobody may take away from a request by naming it (CVE-2025-48865 and its kin).

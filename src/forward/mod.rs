@@ -124,6 +124,7 @@ impl Upstream {
                 let fields = request.headers_mut();
                 fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 fields.insert(header::UPGRADE, protocol.clone());
+                fields.remove(header::TE);
                 Some((protocol, client, place))
             },
         };
