@@ -205,8 +205,8 @@ impl Connection {
                 return Poll::Ready(Some(answer));
             }
             while timer.as_mut().poll(context).is_ready() {
-                // An upstream may answer when it has the whole body: while that moves, it is not slow.
-                if progress.is_some_and(Progress::moved) {
+                // An upstream may answer when it has the whole body: until then it is not slow.
+                if progress.is_some_and(Progress::goes_on) {
                     deadline = Instant::now() + patience;
                 } else if Instant::now() >= deadline {
                     return Poll::Ready(None);

@@ -130,10 +130,16 @@ impl Upstream {
         };
         headers::to_origin_form(&mut request);
         let (request, progress) = self.framed(request);
-        let (mut response, connection) = self
+        let exchanged = self
             .backend
             .exchange(request, progress.as_deref(), core)
-            .await?;
+            .await;
+        let (mut response, connection) = match exchanged {
+            Err(_) if progress.as_deref().is_some_and(Progress::failed) => {
+                return Err(Refusal::Malformed("the body broke off"));
+            },
+            exchanged => exchanged?,
+        };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(self.passed_on(response, connection, progress, core)?);
         }

@@ -915,3 +915,31 @@ async fn an_https_upstream_is_verified() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_that_frames_its_body_badly_is_told_so() {
+    let front = front().await;
+    let mut client = front
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n")
+        .await;
+    let mut upstream = front.accept().await;
+    let seen = until(&mut client, "malformed_request").await;
+    assert!(seen.starts_with("HTTP/1.1 400"), "{seen}");
+    assert!(!to_end(&mut upstream).await.contains("0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn an_upstream_is_not_slow_while_the_client_owes_it_the_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let front = front_to(&url, listener, Duration::from_millis(100)).await;
+    let mut client = front
+        .send(b"POST /a HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\n\r\nx")
+        .await;
+    let mut upstream = front.accept().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.write_all(b"y").await.unwrap();
+    until(&mut upstream, "xy").await;
+    let seen = until(&mut client, "upstream_timeout").await;
+    assert!(seen.starts_with("HTTP/1.1 504"), "{seen}");
+}
