@@ -88,10 +88,6 @@ impl Backend {
         let empty = request.body().is_end_stream();
         let repeatable = empty && request.method().is_safe() && request.method() != Method::TRACE;
         if let Some(mut connection) = self.take(core) {
-            if !repeatable {
-                // Lets the connection's task see a close that has already arrived: this request has one try only.
-                tokio::task::yield_now().await;
-            }
             let copy = repeatable.then(|| copy_of(&request));
             match connection.send(request, patience).await {
                 Ok(response) => return Ok((response, connection)),
