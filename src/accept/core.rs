@@ -40,7 +40,11 @@ impl Core {
         let (arrivals, receiver) = unbounded_channel();
         let thread = std::thread::Builder::new()
             .name(format!("core-{number}"))
-            .spawn(move || runtime.block_on(work(receiver, protocols, handler)))?;
+            .spawn(move || {
+                runtime.block_on(work(receiver, protocols, handler));
+                // Closes all connections; a name lookup that hangs must not hold the end up.
+                runtime.shutdown_background();
+            })?;
         Ok(Self {
             arrivals: Some(arrivals),
             thread: Some(thread),

@@ -29,7 +29,7 @@ fn within(configured: usize, files: usize) -> usize {
     configured.min((files.saturating_sub(RESERVE) / 2).max(1))
 }
 
-/// The soft limit in the format of proc_pid_limits(5); none if it is unlimited or unknown.
+/// The soft limit in the format of `proc_pid_limits(5)`; none if it is unlimited or unknown.
 fn open_files(limits: &str) -> Option<usize> {
     let line = limits
         .lines()

@@ -7,8 +7,9 @@
 //!                                └▶ Held           Upgrade: the response decides what the next byte is
 //! ```
 //!
-//! hyper repairs what two parsers may read in two ways: it drops Content-Length beside Transfer-Encoding, takes a bare LF as a line end,
-//! keeps several Hosts, cuts `#` off a target. Here each of them refuses the request. What hyper refuses by itself (folded lines, white space
+//! hyper repairs what two parsers may read in two ways: it drops Content-Length beside Transfer-Encoding, takes a list of codings that ends in
+//! chunked, and chunked twice, for chunked, a bare LF for a line end, skips white space behind a chunk size, keeps several Hosts, ignores unknown
+//! expectations, and cuts `#` off a target. Here each of them refuses the request. What hyper refuses by itself (folded lines, white space
 //! before a colon, control bytes, bad versions, unequal lengths, Transfer-Encoding on HTTP/1.0) is left to it; `tests.rs` holds both to it.
 
 use std::io::BufRead;

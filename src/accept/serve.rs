@@ -52,9 +52,12 @@ impl Protocols {
             .half_close(false)
             .writev(false)
             .header_read_timeout(None)
-            .max_headers(settings.headers)
             .max_header_size(settings.header_bytes)
             .max_buf_size(settings.header_bytes.max(MIN_BUFFER));
+        // Only hyper's own limit is kept on the stack.
+        if settings.headers != HYPERS_HEADERS {
+            http1.max_headers(settings.headers);
+        }
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -123,6 +126,8 @@ impl Protocols {
     }
 }
 
+/// What hyper parses without allocating.
+const HYPERS_HEADERS: usize = 100;
 /// hyper's smallest useful buffers; also what an unfinished head may take.
 const MIN_BUFFER: usize = 64 * 1024;
 /// Streams that a peer may have reset before we took notice (CVE-2023-44487, CVE-2025-8671).
@@ -167,7 +172,10 @@ async fn answer<H: Handler>(
         AssertUnwindSafe(handler.handle(request, peer, core))
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| empty(StatusCode::INTERNAL_SERVER_ERROR))
+            .unwrap_or_else(|_| {
+                tracing::error!("a request ended in a panic; this is a fault of labgate");
+                empty(StatusCode::INTERNAL_SERVER_ERROR)
+            })
     };
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !held {

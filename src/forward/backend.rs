@@ -51,8 +51,8 @@ pub(super) struct Connection {
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 /// Idle connections a core.
 const MAX_IDLE: usize = 128;
+const MAX_BUFFER: usize = 256 * 1024;
 const MAX_RESPONSE_HEAD: usize = 128 * 1024;
-const MAX_RESPONSE_HEADERS: usize = 256;
 
 impl Backend {
     pub(super) fn new(
@@ -65,7 +65,8 @@ impl Backend {
         builder
             // Head and small body in one write; large bodies pass in pieces that are no larger than hyper's read buffer.
             .writev(false)
-            .max_headers(MAX_RESPONSE_HEADERS)
+            // Together with the server's buffer, the most that one stream holds.
+            .max_buf_size(MAX_BUFFER)
             .max_header_size(MAX_RESPONSE_HEAD);
         Self {
             address,
@@ -87,10 +88,6 @@ impl Backend {
         let empty = request.body().is_end_stream();
         let repeatable = empty && request.method().is_safe() && request.method() != Method::TRACE;
         if let Some(mut connection) = self.take(core) {
-            if !repeatable {
-                // Lets the connection's task see a close that has already arrived: this request has one try only.
-                tokio::task::yield_now().await;
-            }
             let copy = repeatable.then(|| copy_of(&request));
             match connection.send(request, patience).await {
                 Ok(response) => return Ok((response, connection)),
@@ -204,8 +201,8 @@ impl Connection {
                 return Poll::Ready(Some(answer));
             }
             while timer.as_mut().poll(context).is_ready() {
-                // An upstream may answer when it has the whole body: while that moves, it is not slow.
-                if progress.is_some_and(Progress::moved) {
+                // An upstream may answer when it has the whole body: until then it is not slow.
+                if progress.is_some_and(Progress::goes_on) {
                     deadline = Instant::now() + patience;
                 } else if Instant::now() >= deadline {
                     return Poll::Ready(None);

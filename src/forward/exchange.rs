@@ -28,14 +28,21 @@ pub type Reserved = Arc<dyn Fn(&HeaderName) -> bool + Send + Sync>;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     moved: AtomicBool,
+    awaited: AtomicBool,
+    failed: AtomicBool,
     over: AtomicBool,
     upload: AtomicWaker,
 }
 
 impl Progress {
-    /// Whether a piece of the upload has moved since the last call.
-    pub(super) fn moved(&self) -> bool {
-        self.moved.swap(false, Relaxed)
+    /// Whether the upstream has no reason to answer yet: a piece of the upload has moved since the last call, or the client owes one.
+    pub(super) fn goes_on(&self) -> bool {
+        self.moved.swap(false, Relaxed) || self.awaited.load(Relaxed)
+    }
+
+    /// Whether the client did not send its body to the end, or not properly.
+    pub(super) fn failed(&self) -> bool {
+        self.failed.load(Relaxed)
     }
 
     /// Gives up an upload whose answer is complete: nobody reads the rest.
@@ -66,8 +73,13 @@ impl HttpBody for Upload {
                 "the answer came before the end of the request".into()
             )));
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.progress.awaited.store(frame.is_pending(), Relaxed);
+        let frame = ready!(frame);
         self.progress.moved.store(true, Relaxed);
+        if matches!(frame, Some(Err(_))) {
+            self.progress.failed.store(true, Relaxed);
+        }
         Poll::Ready(frame.map(|frame| frame.map(|frame| filter(frame, &self.reserved))))
     }
 

@@ -20,7 +20,7 @@ use crate::{body::Body, refusal::Refusal};
 
 /// What labgate knows about a request's client and tells the upstream.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'request> {
+pub struct Caller<'request> {
     /// Address of the other end of the socket.
     pub peer: IpAddr,
     /// Address of the client: the peer's, or what a trusted peer said.
@@ -47,13 +47,13 @@ pub struct Passage {
 /// # Errors
 ///
 /// `Refusal::Malformed` if the request asks for a WebSocket, but not properly (RFC 6455, 4.2.1).
-pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) -> Result<Passage, Refusal> {
+pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passage, Refusal> {
     let upgrade = upgrade::wish(request)?;
     let headers = request.headers_mut();
     let trailers = wants_trailers(headers);
     let unwanted: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| !passes(name.as_str(), origin.trusted))
+        .filter(|name| !passes(name.as_str(), caller.trusted))
         .cloned()
         .collect();
     remove_nominated(headers);
@@ -65,7 +65,7 @@ pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) -> Result<Passa
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(headers);
-    set_forwarding(headers, origin);
+    set_forwarding(headers, caller);
     set_host(request);
     Ok(Passage { upgrade })
 }
@@ -73,8 +73,13 @@ pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) -> Result<Passa
 /// Removes from a response what belongs to the connection that it came on.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    for name in HOP_BY_HOP {
-        headers.remove(*name);
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        headers.remove(name);
     }
 }
 
@@ -178,9 +183,15 @@ fn passes(name: &str, trusted: bool) -> bool {
         Some(b'f') => trusted || name != "forwarded",
         // hyper answers 100 as soon as the upstream wants the body.
         Some(b'e') => name != "expect",
-        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h') => !HOP_BY_HOP.contains(&name),
-        _ => true,
+        _ => !is_hop_by_hop(name),
     }
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name.as_bytes().first(),
+        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h')
+    ) && HOP_BY_HOP.contains(&name)
 }
 
 /// Removes what Connection names, except what nobody may take away from a request by naming it (CVE-2025-48865 and its kin).
@@ -242,23 +253,23 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn set_forwarding(headers: &mut HeaderMap, origin: &Origin<'_>) {
+fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    let client = address(origin.client);
-    let chain = if origin.trusted {
-        chain(headers, &FOR, origin.peer)
+    let client = address(caller.client);
+    let chain = if caller.trusted {
+        chain(headers, &FOR, caller.peer)
     } else {
         client.clone()
     };
     for name in FORWARDING {
         headers.remove(*name);
     }
-    let scheme = match origin.scheme {
+    let scheme = match caller.scheme {
         "https" => Some(HeaderValue::from_static("https")),
         "http" => Some(HeaderValue::from_static("http")),
         other => HeaderValue::from_str(other).ok(),
     };
-    let port = match origin.port {
+    let port = match caller.port {
         443 => HeaderValue::from_static("443"),
         80 => HeaderValue::from_static("80"),
         other => HeaderValue::from(other),
@@ -269,7 +280,7 @@ fn set_forwarding(headers: &mut HeaderMap, origin: &Origin<'_>) {
         (HeaderName::from_static("x-forwarded-proto"), scheme),
         (
             HeaderName::from_static("x-forwarded-host"),
-            HeaderValue::from_str(origin.host).ok(),
+            authority(caller),
         ),
         (HeaderName::from_static("x-forwarded-port"), Some(port)),
     ];
@@ -282,6 +293,14 @@ fn set_forwarding(headers: &mut HeaderMap, origin: &Origin<'_>) {
 
 fn address(address: IpAddr) -> Option<HeaderValue> {
     HeaderValue::from_str(&address.to_canonical().to_string()).ok()
+}
+
+/// The host as an URL says it, so that an upstream can build one from it: the port only if it is not the scheme's.
+fn authority(caller: &Caller<'_>) -> Option<HeaderValue> {
+    match (caller.scheme, caller.port) {
+        ("https", 443) | ("http", 80) => HeaderValue::from_str(caller.host).ok(),
+        (_, port) => HeaderValue::from_str(&format!("{}:{port}", caller.host)).ok(),
+    }
 }
 
 /// What a trusted peer said, with that peer as the last link.

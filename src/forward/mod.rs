@@ -28,7 +28,7 @@ use self::{
 };
 pub use self::{
     exchange::Reserved,
-    headers::{Origin, Passage, prepare},
+    headers::{Caller, Passage, prepare},
     upgrade::Tunnels,
 };
 use crate::{
@@ -124,15 +124,22 @@ impl Upstream {
                 let fields = request.headers_mut();
                 fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 fields.insert(header::UPGRADE, protocol.clone());
+                fields.remove(header::TE);
                 Some((protocol, client, place))
             },
         };
         headers::to_origin_form(&mut request);
         let (request, progress) = self.framed(request);
-        let (mut response, connection) = self
+        let exchanged = self
             .backend
             .exchange(request, progress.as_deref(), core)
-            .await?;
+            .await;
+        let (mut response, connection) = match exchanged {
+            Err(_) if progress.as_deref().is_some_and(Progress::failed) => {
+                return Err(Refusal::Malformed("the body broke off"));
+            },
+            exchanged => exchanged?,
+        };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(self.passed_on(response, connection, progress, core)?);
         }
