@@ -436,6 +436,12 @@ mod image {
     }
 
     #[test]
+    fn the_build_has_the_settings_of_the_templates() {
+        assert!(root().join("askama.toml").exists());
+        assert!(read("Dockerfile").lines().any(|line| line == "COPY askama.toml ./"));
+    }
+
+    #[test]
     fn the_context_holds_what_is_copied() {
         let allowed = read(".dockerignore");
         let file = read("Dockerfile");
