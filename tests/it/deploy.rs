@@ -314,6 +314,20 @@ mod compose {
     }
 
     #[test]
+    fn the_development_gitlab_knows_its_options() {
+        let (compose, _) = setup("compose.try.yaml");
+        let words: Vec<&str> =
+            list(&compose["services"]["gitlab"]["command"]).iter().map(text).collect();
+        let labgate = env!("CARGO_BIN_EXE_labgate");
+        let help = std::process::Command::new(labgate).args([words[0], "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        for word in &words[1..] {
+            let option = word.split('=').next().unwrap();
+            assert!(help.contains(&format!("{option} ")), "{option} is unknown:\n{help}");
+        }
+    }
+
+    #[test]
     fn both_addresses_of_the_development_gitlab_agree() {
         let (compose, config) = setup("compose.try.yaml");
         let gitlab = &config.gitlab["development"];
