@@ -26,6 +26,7 @@ RUN mkdir src \
     && printf '//! Stands in while dependencies build.\nfn main() {}\n' > src/main.rs \
     && cargo build --profile dist --locked --target "$(cat /target)" \
     && rm -r src
+COPY askama.toml ./
 COPY src src
 # Cargo goes by dates: what was copied may be older than what it replaces.
 RUN touch src/lib.rs src/main.rs \

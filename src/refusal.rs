@@ -10,7 +10,9 @@ use http::{Method, StatusCode};
 use tracing::Level;
 
 pub use self::words::Words;
-use crate::body::BoxError;
+
+/// A cause of any kind, for the log only.
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a request does not pass.
 #[derive(Debug)]

@@ -43,10 +43,7 @@ fn load_config(text: &str) -> Config {
 
 /// The files that the configuration takes secrets from.
 fn secret_files(config: &Config) -> BTreeSet<PathBuf> {
-    let clients = config
-        .gitlab
-        .values()
-        .filter_map(|gitlab| gitlab.client_secret.as_ref());
+    let clients = config.gitlab.values().filter_map(|gitlab| gitlab.client_secret.as_ref());
     let secrets = clients.chain(&config.session.keys);
     let file = |secret: &Secret| match secret {
         Secret::File(path) => Some(path.clone()),
@@ -60,9 +57,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("not a text: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
 }
 
 fn named<'a>(values: &'a Value, name: &str) -> &'a Value {
@@ -72,9 +67,7 @@ fn named<'a>(values: &'a Value, name: &str) -> &'a Value {
 
 /// Seconds of a span such as `45s`.
 fn seconds(span: &str) -> u64 {
-    let number = span
-        .strip_suffix('s')
-        .unwrap_or_else(|| panic!("{span} is not in seconds"));
+    let number = span.strip_suffix('s').unwrap_or_else(|| panic!("{span} is not in seconds"));
     number.parse().unwrap()
 }
 
@@ -107,29 +100,21 @@ mod kubernetes {
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let there: BTreeSet<String> = names
             .filter(|name| {
-                Path::new(name)
-                    .extension()
-                    .is_some_and(|kind| kind == "yaml")
+                Path::new(name).extension().is_some_and(|kind| kind == "yaml")
                     && name != "kustomization.yaml"
             })
             .collect();
         assert_eq!(listed, there);
         for name in listed {
             let manifest = yaml(&format!("{FOLDER}/{name}"));
-            assert!(
-                manifest["apiVersion"].is_string() && manifest["kind"].is_string(),
-                "{name}"
-            );
+            assert!(manifest["apiVersion"].is_string() && manifest["kind"].is_string(), "{name}");
         }
     }
 
     #[test]
     fn labgate_is_a_native_sidecar_that_may_do_nothing() {
         let sidecar = sidecar();
-        assert_eq!(
-            sidecar["restartPolicy"], "Always",
-            "without it, this is an init container"
-        );
+        assert_eq!(sidecar["restartPolicy"], "Always", "without it, this is an init container");
         let security = &sidecar["securityContext"];
         assert_eq!(security["runAsNonRoot"], true);
         assert_eq!(security["readOnlyRootFilesystem"], true);
@@ -145,11 +130,7 @@ mod kubernetes {
         assert!(config().server.admin.ip().is_loopback());
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             let command = &sidecar()[probe]["exec"]["command"];
-            assert_eq!(
-                *command,
-                serde_json::json!(["/labgate", "health"]),
-                "{probe}"
-            );
+            assert_eq!(*command, serde_json::json!(["/labgate", "health"]), "{probe}");
         }
     }
 
@@ -157,10 +138,7 @@ mod kubernetes {
     fn the_only_way_in_is_labgates_port() {
         let config = config();
         let port = config.server.listen.port();
-        assert!(
-            !config.server.listen.ip().is_loopback(),
-            "a pod's port is asked from outside"
-        );
+        assert!(!config.server.listen.ip().is_loopback(), "a pod's port is asked from outside");
         assert_eq!(sidecar()["ports"][0]["containerPort"], port);
         assert_eq!(manifest("service")["spec"]["ports"][0]["targetPort"], port);
         let policy = manifest("networkpolicy")["spec"].clone();
@@ -186,15 +164,9 @@ mod kubernetes {
     fn selectors_select_the_pod() {
         let labels = manifest("deployment")["spec"]["template"]["metadata"]["labels"].clone();
         assert!(labels.is_object());
-        assert_eq!(
-            manifest("deployment")["spec"]["selector"]["matchLabels"],
-            labels
-        );
+        assert_eq!(manifest("deployment")["spec"]["selector"]["matchLabels"], labels);
         assert_eq!(manifest("service")["spec"]["selector"], labels);
-        assert_eq!(
-            manifest("networkpolicy")["spec"]["podSelector"]["matchLabels"],
-            labels
-        );
+        assert_eq!(manifest("networkpolicy")["spec"]["podSelector"]["matchLabels"], labels);
     }
 
     #[test]
@@ -203,9 +175,8 @@ mod kubernetes {
         let volume = named(&pod["volumes"], "labgate-secrets");
         assert_eq!(volume["secret"]["secretName"], secret["metadata"]["name"]);
         let sidecar = sidecar();
-        let mount = Path::new(text(
-            &named(&sidecar["volumeMounts"], "labgate-secrets")["mountPath"],
-        ));
+        let mount =
+            Path::new(text(&named(&sidecar["volumeMounts"], "labgate-secrets")["mountPath"]));
         let keys = secret["stringData"].as_object().unwrap();
         let there: BTreeSet<PathBuf> = keys.keys().map(|key| mount.join(key)).collect();
         assert_eq!(secret_files(&config()), there);
@@ -216,35 +187,25 @@ mod kubernetes {
             map["metadata"]["name"]
         );
         let folder = named(&sidecar["volumeMounts"], "labgate-config");
-        assert_eq!(
-            folder["mountPath"], "/etc/labgate",
-            "where labgate looks by itself"
-        );
+        assert_eq!(folder["mountPath"], "/etc/labgate", "where labgate looks by itself");
     }
 
     #[test]
     fn the_placeholder_is_no_key() {
         let secret = manifest("secret");
         let key = text(&secret["stringData"]["session.key"]);
-        assert!(
-            session_key(key).is_none(),
-            "a key that everybody knows must not start"
-        );
+        assert!(session_key(key).is_none(), "a key that everybody knows must not start");
     }
 
     #[test]
     fn the_pod_waits_for_the_drain() {
         let pod = pod();
         let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
-        let pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-            .as_u64()
-            .unwrap();
+        let pause =
+            pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
         let timeouts = config().server.timeouts;
         let needed = Duration::from_secs(pause) + timeouts.drain_delay + timeouts.drain;
-        assert!(
-            Duration::from_secs(grace) > needed,
-            "{grace} s, {needed:?} needed"
-        );
+        assert!(Duration::from_secs(grace) > needed, "{grace} s, {needed:?} needed");
     }
 }
 
@@ -263,12 +224,8 @@ mod compose {
         let labgate = &compose["services"]["labgate"];
         let mounts = list(&labgate["volumes"]).iter().map(text);
         let suffix = ":/etc/labgate/labgate.toml:ro";
-        let sources: Vec<&str> = mounts
-            .filter_map(|mount| mount.strip_suffix(suffix))
-            .collect();
-        let [source] = sources.as_slice() else {
-            panic!("one labgate.toml, not {sources:?}")
-        };
+        let sources: Vec<&str> = mounts.filter_map(|mount| mount.strip_suffix(suffix)).collect();
+        let [source] = sources.as_slice() else { panic!("one labgate.toml, not {sources:?}") };
         let config = load_config(&read(&format!("deploy/compose/{source}")));
         (compose, config)
     }
@@ -283,25 +240,13 @@ mod compose {
 
     /// Host and port of each place that the configuration forwards to.
     fn upstreams(config: &Config) -> Vec<(String, u16)> {
-        let target = |name: &str| {
-            config
-                .upstream
-                .get(name)
-                .and_then(|upstream| upstream.url.clone())
-        };
+        let target =
+            |name: &str| config.upstream.get(name).and_then(|upstream| upstream.url.clone());
         let of = |name: &str| target(name).unwrap_or_else(|| name.parse().unwrap());
-        let names = config
-            .route
-            .iter()
-            .filter_map(|route| route.upstream.as_deref());
+        let names = config.route.iter().filter_map(|route| route.upstream.as_deref());
         let urls = names.map(of);
-        urls.map(|url| {
-            (
-                url.host_str().unwrap().into(),
-                url.port_or_known_default().unwrap(),
-            )
-        })
-        .collect()
+        urls.map(|url| (url.host_str().unwrap().into(), url.port_or_known_default().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -312,10 +257,7 @@ mod compose {
             for (host, _) in upstreams(&config) {
                 let service = &compose["services"][host.as_str()];
                 assert!(service.is_object(), "{file}: no service {host}");
-                assert!(
-                    service["ports"].is_null(),
-                    "{file}: {host} publishes a port"
-                );
+                assert!(service["ports"].is_null(), "{file}: {host} publishes a port");
                 let shared = networks(service).intersection(&networks(labgate)).count();
                 assert!(shared > 0, "{file}: labgate shares no network with {host}");
             }
@@ -330,18 +272,12 @@ mod compose {
             let services = compose["services"].as_object().unwrap();
             for (name, service) in services {
                 for port in list(&service["ports"]).iter().map(text) {
-                    assert!(
-                        port.starts_with("127.0.0.1:"),
-                        "{file}: {name} publishes {port}"
-                    );
+                    assert!(port.starts_with("127.0.0.1:"), "{file}: {name} publishes {port}");
                 }
             }
             let port = config.server.listen.port();
             let published = text(&services["labgate"]["ports"][0]);
-            assert!(
-                published.ends_with(&format!(":{port}")),
-                "{file}: {published}"
-            );
+            assert!(published.ends_with(&format!(":{port}")), "{file}: {published}");
         }
     }
 
@@ -374,12 +310,21 @@ mod compose {
             .map(|name| Path::new("/run/secrets").join(name))
             .collect();
         assert_eq!(secret_files(&config), there);
-        assert!(
-            config
-                .gitlab
-                .values()
-                .all(|gitlab| !gitlab.insecure_allow_development_gitlab)
-        );
+        assert!(config.gitlab.values().all(|gitlab| !gitlab.insecure_allow_development_gitlab));
+    }
+
+    #[test]
+    fn the_development_gitlab_knows_its_options() {
+        let (compose, _) = setup("compose.try.yaml");
+        let words: Vec<&str> =
+            list(&compose["services"]["gitlab"]["command"]).iter().map(text).collect();
+        let labgate = env!("CARGO_BIN_EXE_labgate");
+        let help = std::process::Command::new(labgate).args([words[0], "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        for word in &words[1..] {
+            let option = word.split('=').next().unwrap();
+            assert!(help.contains(&format!("{option} ")), "{option} is unknown:\n{help}");
+        }
     }
 
     #[test]
@@ -391,45 +336,28 @@ mod compose {
         let option = |name: &str| {
             let words = list(&service["command"]).iter().map(text);
             let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            values
-                .next()
-                .unwrap_or_else(|| panic!("no {name}"))
-                .to_owned()
+            values.next().unwrap_or_else(|| panic!("no {name}")).to_owned()
         };
         let bare = |url: &str| url.trim_end_matches('/').to_owned();
 
         // For browsers: a port published here, and what the tokens say.
-        assert_eq!(bare(gitlab.base_url.as_str()), option("--base-url"));
+        assert_eq!(bare(gitlab.base_url.as_str()), option("--external-url"));
         assert_eq!(gitlab.base_url.host_str(), Some("localhost"));
         let listen: std::net::SocketAddr = option("--listen").parse().unwrap();
         let published = gitlab.base_url.port().unwrap();
-        assert_eq!(
-            text(&service["ports"][0]),
-            format!("127.0.0.1:{published}:{}", listen.port())
-        );
+        assert_eq!(text(&service["ports"][0]), format!("127.0.0.1:{published}:{}", listen.port()));
         // For labgate: the service's name, in the network that both are in.
         let inside = gitlab.internal_url.as_ref().unwrap();
-        assert_eq!(
-            (inside.host_str(), inside.port()),
-            (Some("gitlab"), Some(listen.port()))
-        );
+        assert_eq!((inside.host_str(), inside.port()), (Some("gitlab"), Some(listen.port())));
 
         let public = config.server.public_url.as_ref().unwrap();
         let callback = format!("{}{}/callback", bare(public.as_str()), config.server.prefix);
         assert_eq!(option("--redirect-uri"), callback);
         assert_eq!(option("--client-id"), gitlab.client_id);
-        let secret = gitlab
-            .client_secret
-            .as_ref()
-            .unwrap()
-            .read(&|_| None)
-            .unwrap();
+        let secret = gitlab.client_secret.as_ref().unwrap().read(&|_| None).unwrap();
         assert_eq!(option("--client-secret"), *secret);
         let key = config.session.keys[0].read(&|_| None).unwrap();
-        assert!(
-            session_key(&key).is_some(),
-            "the try-out starts with the key it has"
-        );
+        assert!(session_key(&key).is_some(), "the try-out starts with the key it has");
     }
 }
 
@@ -439,9 +367,7 @@ mod systemd {
     /// The settings of the unit, in order.
     fn settings() -> Vec<(String, String)> {
         let unit = read("deploy/systemd/labgate.service");
-        let lines = unit
-            .lines()
-            .filter(|line| !line.starts_with(['#', '[']) && !line.is_empty());
+        let lines = unit.lines().filter(|line| !line.starts_with(['#', '[']) && !line.is_empty());
         let pair = |line: &str| {
             let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{line}"));
             (key.to_owned(), value.to_owned())
@@ -485,10 +411,7 @@ mod systemd {
         let timeouts = config().server.timeouts;
         assert!(stop > timeouts.drain_delay + timeouts.drain);
         assert!(setting("ExecStart").ends_with(" run --config /etc/labgate/labgate.toml"));
-        assert!(
-            config().server.listen.port() >= 1024,
-            "or the unit needs a capability"
-        );
+        assert!(config().server.listen.port() >= 1024, "or the unit needs a capability");
     }
 }
 
@@ -499,10 +422,7 @@ mod image {
     fn last_stage() -> Vec<String> {
         let file = read("Dockerfile").replace("\\\n", " ");
         let lines: Vec<String> = file.lines().map(str::to_owned).collect();
-        let start = lines
-            .iter()
-            .rposition(|line| line.starts_with("FROM "))
-            .unwrap();
+        let start = lines.iter().rposition(|line| line.starts_with("FROM ")).unwrap();
         lines[start..].to_vec()
     }
 
@@ -511,21 +431,12 @@ mod image {
         let stage = last_stage();
         assert_eq!(stage[0], "FROM scratch");
         let has = |wanted: &str| {
-            assert!(
-                stage.iter().any(|line| line == wanted),
-                "{wanted}: {stage:?}"
-            );
+            assert!(stage.iter().any(|line| line == wanted), "{wanted}: {stage:?}");
         };
         has("ENTRYPOINT [\"/labgate\"]");
-        let check = stage
-            .iter()
-            .find(|line| line.starts_with("HEALTHCHECK "))
-            .unwrap();
+        let check = stage.iter().find(|line| line.starts_with("HEALTHCHECK ")).unwrap();
         assert!(check.ends_with("CMD [\"/labgate\", \"health\"]"), "{check}");
-        let user = stage
-            .iter()
-            .find_map(|line| line.strip_prefix("USER "))
-            .unwrap();
+        let user = stage.iter().find_map(|line| line.strip_prefix("USER ")).unwrap();
         let (user, group) = user.split_once(':').unwrap();
         assert!(user.parse::<u32>().unwrap() > 0 && group.parse::<u32>().unwrap() > 0);
     }
@@ -535,10 +446,13 @@ mod image {
         let pinned: toml::Table = read("rust-toolchain.toml").parse().unwrap();
         let channel = pinned["toolchain"]["channel"].as_str().unwrap();
         let builder = format!("ARG BUILDER=docker.io/library/rust:{channel}-bookworm");
-        assert!(
-            read("Dockerfile").lines().any(|line| line == builder),
-            "{builder}"
-        );
+        assert!(read("Dockerfile").lines().any(|line| line == builder), "{builder}");
+    }
+
+    #[test]
+    fn the_build_has_the_settings_of_the_templates() {
+        assert!(root().join("askama.toml").exists());
+        assert!(read("Dockerfile").lines().any(|line| line == "COPY askama.toml ./"));
     }
 
     #[test]
@@ -549,10 +463,7 @@ mod image {
         for copy in copies.filter(|copy| !copy.starts_with("--from")) {
             let words: Vec<&str> = copy.split_whitespace().collect();
             for source in &words[..words.len() - 1] {
-                assert!(
-                    allowed.lines().any(|line| line == format!("!{source}")),
-                    "{source}"
-                );
+                assert!(allowed.lines().any(|line| line == format!("!{source}")), "{source}");
                 assert!(root().join(source).exists(), "{source}");
             }
         }
