@@ -193,14 +193,13 @@ impl App {
             self.watches.spawn_on(async move { provider.watch().await }, background);
         }
         let (gate, health, trouble) = (gate.clone(), self.health.clone(), self.trouble.clone());
-        let exposed = !self.addr.ip().is_loopback();
         let watch = async move {
             let mut tick = interval(WATCH);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
                 note(&gate, &health);
-                if let Some(reason) = gate.playground().filter(|_| exposed) {
+                if let Some(reason) = gate.playground() {
                     trouble.send_replace(Some(reason));
                     return;
                 }

@@ -82,9 +82,9 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Incoming(incoming) => Pin::new(incoming)
-                .poll_frame(context)
-                .map_err(BoxError::from),
+            Kind::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(context).map_err(BoxError::from)
+            },
             Kind::Boxed(boxed) => Pin::new(boxed).poll_frame(context),
         }
     }

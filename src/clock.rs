@@ -72,14 +72,9 @@ impl Clock {
     }
 
     /// The present moment.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that asks for the date"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks for the date")]
     pub fn now(&self) -> Timestamp {
-        let system = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs());
+        let system = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
         Timestamp(system.saturating_add_signed(self.turned.load(Ordering::Relaxed)))
     }
 

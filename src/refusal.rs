@@ -304,12 +304,7 @@ mod tests {
 
     #[test]
     fn only_navigations_are_redirected_to_sign_in() {
-        let sign_in = |navigation| {
-            Refusal::SignIn(SignIn {
-                url: "/".into(),
-                navigation,
-            })
-        };
+        let sign_in = |navigation| Refusal::SignIn(SignIn { url: "/".into(), navigation });
         assert_eq!(sign_in(true).status(), StatusCode::FOUND);
         assert_eq!(sign_in(false).status(), StatusCode::UNAUTHORIZED);
     }
@@ -320,27 +315,11 @@ mod tests {
         let cases = [
             (Refusal::NotFound, Fault::Client, Level::INFO),
             (Attempt::Denied.into(), Fault::Client, Level::INFO),
-            (
-                Attempt::Refused("login_required").into(),
-                Fault::Client,
-                Level::INFO,
-            ),
-            (
-                Attempt::Refused("server_error").into(),
-                Fault::Provider,
-                Level::WARN,
-            ),
-            (
-                Attempt::Refused("invalid_scope").into(),
-                Fault::Us,
-                Level::ERROR,
-            ),
+            (Attempt::Refused("login_required").into(), Fault::Client, Level::INFO),
+            (Attempt::Refused("server_error").into(), Fault::Provider, Level::WARN),
+            (Attempt::Refused("invalid_scope").into(), Fault::Us, Level::ERROR),
             (Attempt::Client(source()).into(), Fault::Us, Level::ERROR),
-            (
-                Attempt::Answer(source()).into(),
-                Fault::Provider,
-                Level::WARN,
-            ),
+            (Attempt::Answer(source()).into(), Fault::Provider, Level::WARN),
             (UpstreamTrouble::Slow.into(), Fault::Upstream, Level::WARN),
             (Refusal::Exhausted("tunnels"), Fault::Us, Level::WARN),
             (Refusal::Internal(source()), Fault::Us, Level::ERROR),
@@ -355,10 +334,7 @@ mod tests {
     fn a_provider_in_trouble_says_when_to_come_back() {
         let source = BoxError::from("connection refused");
         let retry_after = Duration::from_secs(7);
-        let refusal = Refusal::from(Attempt::Unavailable {
-            retry_after,
-            source,
-        });
+        let refusal = Refusal::from(Attempt::Unavailable { retry_after, source });
         assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refusal.retry_after(), Some(retry_after));
         assert_eq!(refusal.cause().unwrap().to_string(), "connection refused");

@@ -86,19 +86,11 @@ impl<T> RouteTable<T> {
         if !overlaps.is_empty() {
             return Err(overlaps);
         }
-        let mut table = Self {
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
-            any: Vec::new(),
-        };
+        let mut table = Self { exact: HashMap::new(), wildcard: HashMap::new(), any: Vec::new() };
         for entry in entries {
             table.list_of(entry.host.as_ref()).push(entry);
         }
-        let Self {
-            exact,
-            wildcard,
-            any,
-        } = &mut table;
+        let Self { exact, wildcard, any } = &mut table;
         for list in exact.values_mut().chain(wildcard.values_mut()).chain([any]) {
             list.sort_by_key(|entry| std::cmp::Reverse(entry.path.as_str().len()));
         }
@@ -136,10 +128,7 @@ impl<T> RouteTable<T> {
         match self.agreed(target, |value| !is_public(value)) {
             Ok(entry) => Ok(&entry.value),
             // Where something is there for other spellings, the spelling is to blame.
-            Err(_) => Err(self
-                .agreed(target, |_| true)
-                .err()
-                .unwrap_or(Miss::Ambiguous)),
+            Err(_) => Err(self.agreed(target, |_| true).err().unwrap_or(Miss::Ambiguous)),
         }
     }
 
@@ -154,11 +143,7 @@ impl<T> RouteTable<T> {
             (Err(_), Err(_)) => true,
             (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
         };
-        if all.all(same) {
-            first
-        } else {
-            Err(Miss::Ambiguous)
-        }
+        if all.all(same) { first } else { Err(Miss::Ambiguous) }
     }
 
     /// Whether the target would lead past the public `found` to a guarded entry, if the upstream does not care about the case of letters.
@@ -168,9 +153,8 @@ impl<T> RouteTable<T> {
         found: &Entry<T>,
         is_public: impl Fn(&T) -> bool,
     ) -> bool {
-        let narrower = self
-            .candidates(&target.origin.host)
-            .take_while(|entry| !ptr::eq(*entry, found));
+        let narrower =
+            self.candidates(&target.origin.host).take_while(|entry| !ptr::eq(*entry, found));
         narrower
             .filter(|entry| !is_public(&entry.value) && entry.serves(&target.method))
             .any(|entry| target.touches(entry.path.as_str()))

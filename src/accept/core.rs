@@ -33,22 +33,16 @@ impl Core {
         settings: &Settings,
         handler: Arc<H>,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let protocols = Arc::new(Protocols::new(settings.clone()));
         let (arrivals, receiver) = unbounded_channel();
-        let thread = std::thread::Builder::new()
-            .name(format!("core-{number}"))
-            .spawn(move || {
+        let thread =
+            std::thread::Builder::new().name(format!("core-{number}")).spawn(move || {
                 runtime.block_on(work(receiver, protocols, handler));
                 // Closes all connections; a name lookup that hangs must not hold the end up.
                 runtime.shutdown_background();
             })?;
-        Ok(Self {
-            arrivals: Some(arrivals),
-            thread: Some(thread),
-        })
+        Ok(Self { arrivals: Some(arrivals), thread: Some(thread) })
     }
 
     pub(super) fn send(&self, arrival: Arrival) {

@@ -31,9 +31,7 @@ fn within(configured: usize, files: usize) -> usize {
 
 /// The soft limit in the format of `proc_pid_limits(5)`; none if it is unlimited or unknown.
 fn open_files(limits: &str) -> Option<usize> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -48,10 +46,7 @@ mod tests {
         assert_eq!(within(10_000, 1024), 480);
         assert_eq!(within(100, 1024), 100);
         assert_eq!(within(100, 10), 1);
-        assert_eq!(
-            open_files("Max open files  unlimited  unlimited files"),
-            None
-        );
+        assert_eq!(open_files("Max open files  unlimited  unlimited files"), None);
         assert_eq!(open_files(""), None);
     }
 }

@@ -164,8 +164,7 @@ impl Framing {
 
     fn keep(&mut self, piece: &[u8]) {
         let room = CARRY.saturating_sub(self.carry.len()).min(piece.len());
-        self.carry
-            .extend_from_slice(piece.get(..room).unwrap_or_default());
+        self.carry.extend_from_slice(piece.get(..room).unwrap_or_default());
         self.last = piece.last().copied().unwrap_or(self.last);
     }
 
@@ -345,16 +344,9 @@ mod tests {
             "A: b\nC: d\r\n",
         ] {
             let text = format!("{HEAD}{fields}\r\n");
-            assert!(
-                matches!(verdict(&text), Verdict::RefuseHead(_)),
-                "{fields:?}"
-            );
+            assert!(matches!(verdict(&text), Verdict::RefuseHead(_)), "{fields:?}");
         }
-        for head in [
-            "GET /#a HTTP/1.1\r\n",
-            "GET / HTTP/1.1\n",
-            "\nGET / HTTP/1.1\r\n",
-        ] {
+        for head in ["GET /#a HTTP/1.1\r\n", "GET / HTTP/1.1\n", "\nGET / HTTP/1.1\r\n"] {
             assert!(matches!(verdict(head), Verdict::RefuseHead(_)), "{head:?}");
         }
     }

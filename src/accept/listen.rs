@@ -21,11 +21,7 @@ const BACKLOG: i32 = 1024;
 /// If the address is taken, not this machine's, or not allowed; the message names it.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let open = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the connections of the last run to time out.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;

@@ -70,10 +70,7 @@ impl Live {
         let load = |(_, count): &(usize, &AtomicUsize)| count.load(Relaxed);
         let (core, count) = self.per_core.iter().enumerate().min_by_key(load)?;
         count.fetch_add(1, Relaxed);
-        Some(Open {
-            live: Arc::clone(self),
-            core,
-        })
+        Some(Open { live: Arc::clone(self), core })
     }
 }
 
@@ -150,8 +147,7 @@ impl Link {
     }
 
     pub(super) fn moved(&self) {
-        self.moved
-            .store(self.moved.load(Relaxed).wrapping_add(1), Relaxed);
+        self.moved.store(self.moved.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     pub(super) fn write_blocked(&self, blocked: bool) {
@@ -191,11 +187,7 @@ impl Link {
 
     /// Says what came of a held upgrade, and has the wire read again.
     pub(super) fn answer_upgrade(&self, accepted: bool, waker: &Waker) {
-        self.set_upgrade(if accepted {
-            Upgrade::Accepted
-        } else {
-            Upgrade::Declined
-        });
+        self.set_upgrade(if accepted { Upgrade::Accepted } else { Upgrade::Declined });
         waker.wake_by_ref();
     }
 }

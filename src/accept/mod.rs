@@ -111,11 +111,7 @@ impl Server {
         self.live.begin_drain();
         loop {
             let emptied = self.live.emptied.notified();
-            let open = self
-                .live
-                .counts
-                .open
-                .load(std::sync::atomic::Ordering::Relaxed);
+            let open = self.live.counts.open.load(std::sync::atomic::Ordering::Relaxed);
             if open == 0 || timeout_at(deadline, emptied).await.is_err() {
                 return open;
             }

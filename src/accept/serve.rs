@@ -70,11 +70,7 @@ impl Protocols {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(settings.idle)
             .keep_alive_timeout(PING_TIMEOUT);
-        Self {
-            http1,
-            http2,
-            settings,
-        }
+        Self { http1, http2, settings }
     }
 
     /// Serves one socket until it is closed or has become a tunnel.
@@ -163,19 +159,16 @@ async fn answer<H: Handler>(
         empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     } else if is_bare_authority(&request) {
         let mut response = empty(StatusCode::BAD_REQUEST);
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     } else {
         // A panic is this request's alone.
-        AssertUnwindSafe(handler.handle(request, peer, core))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| {
+        AssertUnwindSafe(handler.handle(request, peer, core)).catch_unwind().await.unwrap_or_else(
+            |_| {
                 tracing::error!("a request ended in a panic; this is a fault of labgate");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
-            })
+            },
+        )
     };
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !held {
@@ -200,9 +193,7 @@ fn is_bare_authority(request: &Request) -> bool {
 fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -331,9 +322,7 @@ impl Timing {
         let Some(deadline) = self.deadline else {
             return false;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if !self.armed || deadline < timer.deadline() {
             self.armed = true;
             timer.as_mut().reset(deadline);

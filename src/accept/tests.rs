@@ -82,12 +82,7 @@ fn lab(settings: &Settings, cores: usize) -> Lab {
         let server = Arc::clone(&server);
         async move { server.accept(listener).await.unwrap() }
     });
-    Lab {
-        server,
-        probe,
-        address,
-        accepting,
-    }
+    Lab { server, probe, address, accepting }
 }
 
 impl Lab {
@@ -122,11 +117,7 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     while !String::from_utf8_lossy(&answer).contains(end) {
         let mut piece = [0; 1024];
         let count = stream.read(&mut piece).await.unwrap();
-        assert!(
-            count > 0,
-            "closed after {:?}",
-            String::from_utf8_lossy(&answer)
-        );
+        assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&piece[..count]);
     }
     String::from_utf8(answer).unwrap()
@@ -207,11 +198,7 @@ async fn requests_that_can_be_read_in_two_ways_are_refused_before_the_handler() 
     for case in &cases {
         let answer = lab.exchange(case.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{case:?}: {answer:?}");
-        assert_eq!(
-            answer.matches("HTTP/1.1").count(),
-            1,
-            "{case:?}: {answer:?}"
-        );
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{case:?}: {answer:?}");
         assert_eq!(lab.calls(), 0, "{case:?} reached the handler");
     }
 }
@@ -272,10 +259,7 @@ async fn limits_of_a_head_have_their_answers() {
     let long = "x".repeat(100_000);
     for (head, status) in [
         (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), "431"),
-        (
-            format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {long}\r\n\r\n"),
-            "431",
-        ),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {long}\r\n\r\n"), "431"),
         (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), "4"),
     ] {
         let answer = lab.exchange(head.as_bytes()).await;
@@ -288,13 +272,7 @@ async fn limits_of_a_head_have_their_answers() {
 #[tokio::test]
 async fn a_slow_head_is_cut_off_even_if_it_trickles() {
     let header = Duration::from_millis(150);
-    let lab = lab(
-        &Settings {
-            header,
-            ..settings()
-        },
-        1,
-    );
+    let lab = lab(&Settings { header, ..settings() }, 1);
     let silent = lab.connect().await;
     let mut partial = lab.connect().await;
     partial.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
@@ -311,9 +289,7 @@ async fn a_slow_head_is_cut_off_even_if_it_trickles() {
             read_to_end(&mut stream).await;
         }
     };
-    timeout_at(Instant::now() + Duration::from_secs(5), all)
-        .await
-        .unwrap();
+    timeout_at(Instant::now() + Duration::from_secs(5), all).await.unwrap();
     assert_eq!(lab.calls(), 0);
 }
 
@@ -348,10 +324,7 @@ async fn a_handler_may_take_longer_than_any_deadline_of_the_connection() {
     };
     let lab = lab(&settings, 1);
     let mut stream = lab.connect().await;
-    stream
-        .write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     lab.probe.begun.notified().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     lab.probe.go.notify_one();
@@ -363,10 +336,7 @@ async fn a_body_that_stops_is_given_up() {
     let idle = Duration::from_millis(150);
     let lab = lab(&Settings { idle, ..settings() }, 1);
     let mut stream = lab.connect().await;
-    stream
-        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
-        .await
-        .unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab").await.unwrap();
     let answer = read_to_end(&mut stream).await;
     assert!(!answer.contains(" 200 "), "{answer:?}");
 }
@@ -375,16 +345,10 @@ async fn a_body_that_stops_is_given_up() {
 async fn a_panic_is_one_requests_own() {
     let lab = lab(&settings(), 1);
     let mut other = lab.connect().await;
-    other
-        .write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    other.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     lab.probe.begun.notified().await;
     let mut stream = lab.connect().await;
-    stream
-        .write_all(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let answer = read_until(&mut stream, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer:?}");
     lab.probe.go.notify_one();
@@ -393,18 +357,9 @@ async fn a_panic_is_one_requests_own() {
 
 #[tokio::test]
 async fn beyond_the_limit_sockets_are_closed_and_room_comes_back() {
-    let lab = lab(
-        &Settings {
-            connections: 1,
-            ..settings()
-        },
-        1,
-    );
+    let lab = lab(&Settings { connections: 1, ..settings() }, 1);
     let mut first = lab.connect().await;
-    first
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     read_until(&mut first, "GET /").await;
     assert_eq!(lab.exchange(b"").await, "");
     assert_eq!(lab.server.counts().turned_away.load(SeqCst), 1);
@@ -413,10 +368,7 @@ async fn beyond_the_limit_sockets_are_closed_and_room_comes_back() {
         tokio::task::yield_now().await;
     }
     let mut second = lab.connect().await;
-    second
-        .write_all(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    second.write_all(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     read_until(&mut second, "GET /2").await;
 }
 
@@ -427,10 +379,7 @@ async fn connections_are_spread_over_the_cores() {
     let mut streams = Vec::new();
     for _ in 0..4 {
         let mut stream = lab.connect().await;
-        stream
-            .write_all(b"GET /core HTTP/1.1\r\nHost: a\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET /core HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         let answer = read_until(&mut stream, ";").await;
         cores.push(answer.ends_with("core 1;"));
         streams.push(stream);
@@ -443,14 +392,10 @@ async fn a_drain_ends_idle_connections_at_once_and_busy_ones_after_their_answer(
     let lab = lab(&settings(), 1);
     let mut silent = lab.connect().await;
     let mut idle = lab.connect().await;
-    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     read_until(&mut idle, "GET /").await;
     let mut busy = lab.connect().await;
-    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     lab.probe.begun.notified().await;
     let drain = tokio::spawn({
         let server = Arc::clone(&lab.server);
@@ -462,10 +407,7 @@ async fn a_drain_ends_idle_connections_at_once_and_busy_ones_after_their_answer(
     assert!(TcpStream::connect(lab.address).await.is_err());
     lab.probe.go.notify_one();
     let answer = read_to_end(&mut busy).await;
-    assert!(
-        answer.contains("connection: close") && answer.contains("GET /wait"),
-        "{answer:?}"
-    );
+    assert!(answer.contains("connection: close") && answer.contains("GET /wait"), "{answer:?}");
     assert_eq!(drain.await.unwrap(), 0);
 }
 
@@ -473,9 +415,7 @@ async fn a_drain_ends_idle_connections_at_once_and_busy_ones_after_their_answer(
 async fn a_drain_gives_up_at_its_deadline_and_dropping_the_server_ends_the_rest() {
     let lab = lab(&settings(), 1);
     let mut busy = lab.connect().await;
-    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     lab.probe.begun.notified().await;
     assert_eq!(lab.server.drain(Duration::from_millis(50)).await, 1);
     lab.accepting.await.unwrap();
@@ -504,14 +444,8 @@ async fn after_a_declined_upgrade_http_goes_on_and_is_checked_again() {
             GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\nHost: a\r\n\r\n",
         )
         .await;
-    assert!(
-        answer.contains("GET /1") && answer.contains("GET /2"),
-        "{answer:?}"
-    );
-    assert!(
-        !answer.contains("GET /3") && answer.contains(" 400 "),
-        "{answer:?}"
-    );
+    assert!(answer.contains("GET /1") && answer.contains("GET /2"), "{answer:?}");
+    assert!(!answer.contains("GET /3") && answer.contains(" 400 "), "{answer:?}");
     assert_eq!(lab.calls(), 2);
 }
 
@@ -519,9 +453,8 @@ async fn after_a_declined_upgrade_http_goes_on_and_is_checked_again() {
 async fn http2_is_spoken_with_prior_knowledge_and_drained_by_goaway() {
     let lab = lab(&settings(), 1);
     let io = TokioIo::new(lab.connect().await);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-        .await
-        .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = |path: &str| {
         http::Request::builder()
@@ -548,24 +481,17 @@ async fn http2_is_spoken_with_prior_knowledge_and_drained_by_goaway() {
 
 #[tokio::test]
 async fn http2_has_the_same_limits() {
-    let settings = Settings {
-        headers: 10,
-        idle: Duration::from_millis(300),
-        ..settings()
-    };
+    let settings = Settings { headers: 10, idle: Duration::from_millis(300), ..settings() };
     let lab = lab(&settings, 1);
     let io = TokioIo::new(lab.connect().await);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-        .await
-        .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let connection = tokio::spawn(connection);
     let mut request = http::Request::new(Body::empty());
     *request.uri_mut() = "http://a/".parse().unwrap();
     for n in 0..20 {
         let name = http::HeaderName::from_bytes(format!("x-{n}").as_bytes()).unwrap();
-        request
-            .headers_mut()
-            .insert(name, http::HeaderValue::from_static("y"));
+        request.headers_mut().insert(name, http::HeaderValue::from_static("y"));
     }
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
@@ -602,20 +528,13 @@ async fn an_answer_is_seen_although_the_request_goes_on() {
         let mut answer = Vec::new();
         reader.read_to_end(&mut answer).await.unwrap();
         let answer = String::from_utf8(answer).unwrap();
-        assert!(
-            answer.contains("HTTP/1.1 431 ") || answer.contains("HTTP/1.1 500 "),
-            "{answer:?}"
-        );
+        assert!(answer.contains("HTTP/1.1 431 ") || answer.contains("HTTP/1.1 500 "), "{answer:?}");
         drop(write.await.unwrap());
     }
 }
 
-const GET_HTTP2: [(&str, &str); 4] = [
-    (":method", "GET"),
-    (":scheme", "http"),
-    (":authority", "a"),
-    (":path", "/"),
-];
+const GET_HTTP2: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
 
 /// One HTTP/2 connection with one request, by hand: no client would send what these tests need.
 fn http2_request(fields: &[(&str, &str)]) -> Vec<u8> {
@@ -672,23 +591,14 @@ async fn malformed_http2_requests_never_reach_the_handler() {
         ("content-length", "5"),
         ("content-length", "x"),
     ];
-    let mut cases: Vec<Vec<(&str, &str)>> = bad_fields
-        .iter()
-        .map(|field| [&GET_HTTP2[..], &[*field]].concat())
-        .collect();
+    let mut cases: Vec<Vec<(&str, &str)>> =
+        bad_fields.iter().map(|field| [&GET_HTTP2[..], &[*field]].concat()).collect();
     for missing in [0, 1, 3] {
         let mut fields = GET_HTTP2.to_vec();
         fields.remove(missing);
         cases.push(fields);
     }
-    let replaced = [
-        (0, "G T"),
-        (1, "ht tp"),
-        (2, "a b"),
-        (3, "/a b"),
-        (3, "/a\r\n"),
-        (3, ""),
-    ];
+    let replaced = [(0, "G T"), (1, "ht tp"), (2, "a b"), (3, "/a b"), (3, "/a\r\n"), (3, "")];
     for (at, value) in replaced {
         let mut fields = GET_HTTP2.to_vec();
         fields[at].1 = value;
@@ -698,13 +608,9 @@ async fn malformed_http2_requests_never_reach_the_handler() {
     for case in &cases {
         let mut stream = lab.connect().await;
         stream.write_all(&http2_request(case)).await.unwrap();
-        let verdict = timeout_at(
-            Instant::now() + Duration::from_secs(5),
-            http2_verdict(&mut stream),
-        );
-        let verdict = verdict
-            .await
-            .unwrap_or_else(|_| panic!("{case:?}: no answer"));
+        let verdict =
+            timeout_at(Instant::now() + Duration::from_secs(5), http2_verdict(&mut stream));
+        let verdict = verdict.await.unwrap_or_else(|_| panic!("{case:?}: no answer"));
         assert_eq!(lab.calls(), 0, "{case:?} reached the handler: {verdict:?}");
     }
     let mut stream = lab.connect().await;

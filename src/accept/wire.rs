@@ -42,23 +42,12 @@ pub(super) struct Wire {
 impl Wire {
     /// A connection that speaks HTTP/1; `ahead` was already read from `stream`.
     pub(super) fn http1(stream: TcpStream, link: Arc<Link>, ahead: Vec<u8>, open: Open) -> Self {
-        Self {
-            framing: Some(Framing::default()),
-            ..Self::http2(stream, link, ahead, open)
-        }
+        Self { framing: Some(Framing::default()), ..Self::http2(stream, link, ahead, open) }
     }
 
     /// A connection that speaks HTTP/2, whose framing is not ambiguous.
     pub(super) fn http2(stream: TcpStream, link: Arc<Link>, ahead: Vec<u8>, open: Open) -> Self {
-        Self {
-            stream,
-            link,
-            ahead,
-            framing: None,
-            refused: None,
-            linger: None,
-            _open: open,
-        }
+        Self { stream, link, ahead, framing: None, refused: None, linger: None, _open: open }
     }
 
     fn fill(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -199,10 +188,7 @@ impl AsyncWrite for Wire {
         }
         // Closing with bytes unread resets the connection, and the client may never see the answer it was sent.
         let unread = wire.refused.is_some()
-            || wire
-                .framing
-                .as_ref()
-                .is_some_and(|framing| framing.in_head() || framing.in_body());
+            || wire.framing.as_ref().is_some_and(|framing| framing.in_head() || framing.in_body());
         let linger = wire.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         let mut scratch = [0; 8 * 1024];
         while unread && linger.as_mut().poll(context).is_pending() {

@@ -31,9 +31,10 @@ fn follow(
     let port_fits = port == base.port_or_known_default() || url.port().is_none();
     let bare = url.username().is_empty() && url.password().is_none();
     // Our own endpoints would loop, or sign the user out again.
-    let ours = url.path().strip_prefix(prefix).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with('/')
-    });
+    let ours = url
+        .path()
+        .strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let followed = url.scheme() == base.scheme() && known && port_fits && bare && !ours;
     followed.then(|| url.into())
 }

@@ -18,13 +18,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 
+use self::refresh::Outcome;
 pub use self::{
     landing::landing,
     refresh::{Flights, Refresher},
     sign_in::{Landed, Start, Started},
     sign_out::is_same_origin,
 };
-use self::refresh::Outcome;
 use crate::{
     clock::Timestamp,
     gitlab::Provider,

@@ -164,7 +164,11 @@ impl Refresher {
             },
             Err(RefreshError::InvalidGrant) => Err(self.refreshed("spent", Outcome::Spent)),
             Err(error) => {
-                tracing::warn!(gitlab = provider.name(), error = &error as &dyn std::error::Error, "a session's tokens could not be refreshed");
+                tracing::warn!(
+                    gitlab = provider.name(),
+                    error = &error as &dyn std::error::Error,
+                    "a session's tokens could not be refreshed"
+                );
                 Err(self.refreshed("failed", Outcome::Unheard))
             },
         }

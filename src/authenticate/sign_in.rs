@@ -158,10 +158,8 @@ async fn ask(
         .exchange(code, &attempt.verifier, &attempt.wish.redirect_uri)
         .await
         .map_err(exchange_failed)?;
-    let claims = provider
-        .verify_id_token(&set, Some(&attempt.nonce), now)
-        .await
-        .map_err(id_token_failed)?;
+    let claims =
+        provider.verify_id_token(&set, Some(&attempt.nonce), now).await.map_err(id_token_failed)?;
     let identity = provider.identify(&set.access).await.map_err(identify_failed)?;
     if identity.sub != claims.sub || identity.issuer != claims.issuer {
         return Err(Attempt::Answer("ID token and API speak of different users".into()));
@@ -256,9 +254,9 @@ fn identify_failed(error: IdentifyError) -> Attempt {
         IdentifyError::Ended(_) => Attempt::Account(error.into()),
         IdentifyError::Scope(_) => Attempt::Refused("invalid_scope"),
         IdentifyError::Unavailable { retry_after, .. } => unavailable(retry_after, error),
-        IdentifyError::TokenDead
-        | IdentifyError::Answer(_)
-        | IdentifyError::Subject { .. } => Attempt::Answer(error.into()),
+        IdentifyError::TokenDead | IdentifyError::Answer(_) | IdentifyError::Subject { .. } => {
+            Attempt::Answer(error.into())
+        },
     }
 }
 

@@ -107,16 +107,13 @@ impl Policy {
             Allowed::Rules(rules) => rules.as_slice(),
             Allowed::Everybody | Allowed::SignedIn => &[],
         };
-        rules
-            .iter()
-            .flatten()
-            .filter_map(|condition| match condition {
-                Condition::Group(path, _) => Some(path),
-                Condition::User(_)
-                | Condition::Email(_)
-                | Condition::EmailDomain(_)
-                | Condition::Listed(_) => None,
-            })
+        rules.iter().flatten().filter_map(|condition| match condition {
+            Condition::Group(path, _) => Some(path),
+            Condition::User(_)
+            | Condition::Email(_)
+            | Condition::EmailDomain(_)
+            | Condition::Listed(_) => None,
+        })
     }
 }
 
@@ -143,11 +140,7 @@ fn compile(
     if rules.is_empty() {
         errors.push(PolicyError::NoRules);
     }
-    if errors.is_empty() {
-        Ok(compiled)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(compiled) } else { Err(errors) }
 }
 
 /// At least one: a rule without conditions would hold for everybody.
@@ -156,14 +149,7 @@ fn conditions(
     rule: &Rule,
     files: &mut UsersFiles,
 ) -> Result<Vec<Condition>, PolicyError> {
-    let Rule {
-        user,
-        email,
-        email_domain,
-        group,
-        role,
-        users_file,
-    } = rule;
+    let Rule { user, email, email_domain, group, role, users_file } = rule;
     if role.is_some() && group.is_none() {
         return Err(PolicyError::RoleAlone(number));
     }
@@ -197,12 +183,12 @@ impl Condition {
         match self {
             Self::User(name) => name.eq_ignore_ascii_case(&identity.username),
             Self::Email(wanted) => email.is_some_and(|email| wanted.eq_ignore_ascii_case(email)),
-            Self::EmailDomain(wanted) => email
-                .and_then(domain)
-                .is_some_and(|domain| wanted.eq_ignore_ascii_case(domain)),
-            Self::Group(path, role) => identity
-                .level_in(path)
-                .is_some_and(|level| role.is_none_or(|role| level >= role)),
+            Self::EmailDomain(wanted) => {
+                email.and_then(domain).is_some_and(|domain| wanted.eq_ignore_ascii_case(domain))
+            },
+            Self::Group(path, role) => {
+                identity.level_in(path).is_some_and(|level| role.is_none_or(|role| level >= role))
+            },
             Self::Listed(file) => file.lists(identity),
         }
     }
@@ -215,11 +201,7 @@ impl Condition {
             Self::EmailDomain(domain) => format!("a verified e-mail address at {domain}"),
             Self::Group(path, None) => format!("a member of the group {}", path.as_str()),
             Self::Group(path, Some(role)) => {
-                format!(
-                    "at least {} in the group {}",
-                    capitalised(*role),
-                    path.as_str()
-                )
+                format!("at least {} in the group {}", capitalised(*role), path.as_str())
             },
             Self::Listed(_) => "on this application's list of users".into(),
         }
@@ -257,10 +239,7 @@ fn unmet(rule: &[Condition], identity: &Identity) -> Unmet {
     let needed: Vec<_> = rule.iter().map(Condition::needed).collect();
     let failing = rule.iter().filter(|condition| !condition.holds(identity));
     let held: Vec<_> = failing.map(|condition| condition.held(identity)).collect();
-    Unmet {
-        needed: needed.join(", and "),
-        held: held.join(", and "),
-    }
+    Unmet { needed: needed.join(", and "), held: held.join(", and ") }
 }
 
 /// The role as GitLab writes it.

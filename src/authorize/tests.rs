@@ -8,10 +8,8 @@ fn group(path: &str) -> GroupPath {
 }
 
 fn identity(username: &str, email: Option<&str>, groups: &[(&str, AccessLevel)]) -> Identity {
-    let membership = |(path, level): &(&str, AccessLevel)| Membership {
-        path: (*path).into(),
-        level: *level,
-    };
+    let membership =
+        |(path, level): &(&str, AccessLevel)| Membership { path: (*path).into(), level: *level };
     Identity {
         gitlab: "main".into(),
         issuer: "https://gitlab.test".into(),
@@ -32,10 +30,7 @@ fn passes(policy: &Policy, identity: &Identity) -> bool {
 }
 
 fn user(name: &str) -> Rule {
-    Rule {
-        user: Some(name.into()),
-        ..Rule::default()
-    }
+    Rule { user: Some(name.into()), ..Rule::default() }
 }
 
 #[test]
@@ -65,11 +60,7 @@ fn usernames_compare_whole_and_in_any_case() {
         ("\u{ff41}lice", false),
         ("", false),
     ] {
-        assert_eq!(
-            passes(&policy, &identity(name, None, &[])),
-            expected,
-            "{name}"
-        );
+        assert_eq!(passes(&policy, &identity(name, None, &[])), expected, "{name}");
     }
     // A display name or an address is no username.
     assert!(!passes(&policy, &identity("x", Some("alice"), &[])));
@@ -77,14 +68,8 @@ fn usernames_compare_whole_and_in_any_case() {
 
 #[test]
 fn addresses_and_domains_compare_exactly() {
-    let address = policy(vec![Rule {
-        email: Some("ann@corp.test".into()),
-        ..Rule::default()
-    }]);
-    let domain = policy(vec![Rule {
-        email_domain: Some("corp.test".into()),
-        ..Rule::default()
-    }]);
+    let address = policy(vec![Rule { email: Some("ann@corp.test".into()), ..Rule::default() }]);
+    let domain = policy(vec![Rule { email_domain: Some("corp.test".into()), ..Rule::default() }]);
     let table = [
         (Some("ann@corp.test"), true, true),
         (Some("Ann@CORP.test"), true, true),
@@ -125,13 +110,8 @@ type Held = &'static [(&'static str, AccessLevel)];
 
 #[test]
 fn groups_count_with_role_and_inheritance() {
-    let rule = |path, role| {
-        policy(vec![Rule {
-            group: Some(group(path)),
-            role,
-            ..Rule::default()
-        }])
-    };
+    let rule =
+        |path, role| policy(vec![Rule { group: Some(group(path)), role, ..Rule::default() }]);
     let member = rule("acme/ops", None);
     let developer = rule("acme/ops", Some(AccessLevel::DEVELOPER));
     let table: [(Held, bool, bool); 13] = [
@@ -141,14 +121,7 @@ fn groups_count_with_role_and_inheritance() {
         (&[("ACME/Ops", AccessLevel::OWNER)], true, true),
         (&[("acme", AccessLevel::DEVELOPER)], true, true),
         (&[("acme", AccessLevel::GUEST)], true, false),
-        (
-            &[
-                ("acme", AccessLevel::OWNER),
-                ("acme/ops", AccessLevel::GUEST),
-            ],
-            true,
-            true,
-        ),
+        (&[("acme", AccessLevel::OWNER), ("acme/ops", AccessLevel::GUEST)], true, true),
         (&[], false, false),
         (&[("acme/ops2", AccessLevel::OWNER)], false, false),
         (&[("acme/ops/sub", AccessLevel::OWNER)], false, false),
@@ -162,10 +135,7 @@ fn groups_count_with_role_and_inheritance() {
         assert_eq!(passes(&developer, &who), is_developer, "{groups:?}");
     }
     let many: Vec<_> = (0..5000).map(|number| format!("g{number}")).collect();
-    let mut groups: Vec<_> = many
-        .iter()
-        .map(|path| (path.as_str(), AccessLevel::OWNER))
-        .collect();
+    let mut groups: Vec<_> = many.iter().map(|path| (path.as_str(), AccessLevel::OWNER)).collect();
     assert!(!passes(&developer, &identity("ann", None, &groups)));
     groups.push(("acme/ops", AccessLevel::DEVELOPER));
     assert!(passes(&developer, &identity("ann", None, &groups)));
@@ -211,10 +181,9 @@ fn a_denial_tells_what_each_rule_needs_and_what_there_is() {
         },
     ]);
     let told = |who: &Identity| match policy.check(Some(who)) {
-        Err(Denial::Forbidden(rules)) => rules
-            .into_iter()
-            .map(|rule| (rule.needed, rule.held))
-            .collect::<Vec<_>>(),
+        Err(Denial::Forbidden(rules)) => {
+            rules.into_iter().map(|rule| (rule.needed, rule.held)).collect::<Vec<_>>()
+        },
         other => panic!("{other:?}"),
     };
     let needed = [
@@ -246,14 +215,8 @@ fn rules_that_could_not_mean_anything_are_errors() {
     let compile = |rules| Policy::new(&Allow::Rules(rules), &mut UsersFiles::default());
     let errors = |rules| compile(rules).unwrap_err();
     assert!(matches!(errors(vec![])[..], [PolicyError::NoRules]));
-    let role = Rule {
-        role: Some(AccessLevel::OWNER),
-        ..Rule::default()
-    };
-    let file = Rule {
-        users_file: Some("/nonexistent/users".into()),
-        ..Rule::default()
-    };
+    let role = Rule { role: Some(AccessLevel::OWNER), ..Rule::default() };
+    let file = Rule { users_file: Some("/nonexistent/users".into()), ..Rule::default() };
     let found = errors(vec![user("root"), Rule::default(), role, file]);
     assert!(matches!(
         found[..],
@@ -271,11 +234,8 @@ fn a_users_file_is_a_condition_like_others() {
     let path = folder.path().join("users");
     std::fs::write(&path, "ann\n").unwrap();
     let mut files = UsersFiles::default();
-    let rule = Rule {
-        users_file: Some(path.clone()),
-        group: Some(group("acme")),
-        ..Rule::default()
-    };
+    let rule =
+        Rule { users_file: Some(path.clone()), group: Some(group("acme")), ..Rule::default() };
     let policy = Policy::new(&Allow::Rules(vec![rule]), &mut files).unwrap();
     let acme = [("acme", AccessLevel::GUEST)];
     assert!(passes(&policy, &identity("ann", None, &acme)));

@@ -111,9 +111,7 @@ impl UsersFile {
     pub fn lists(&self, identity: &Identity) -> bool {
         let users = self.users.load();
         let listed = |email: &String| users.emails.contains(&email.to_ascii_lowercase());
-        users
-            .names
-            .contains(&identity.username.to_ascii_lowercase())
+        users.names.contains(&identity.username.to_ascii_lowercase())
             || identity.email.as_ref().is_some_and(listed)
     }
 
@@ -122,10 +120,7 @@ impl UsersFile {
         Ok(Self {
             path: path.to_owned(),
             users: ArcSwap::from_pointee(users),
-            watch: Mutex::new(Watch {
-                seen: stamp,
-                in_trouble: false,
-            }),
+            watch: Mutex::new(Watch { seen: stamp, in_trouble: false }),
         })
     }
 
@@ -180,11 +175,7 @@ fn read(
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
-        Self {
-            length: metadata.len(),
-            modified: metadata.modified().ok(),
-            inode: inode(metadata),
-        }
+        Self { length: metadata.len(), modified: metadata.modified().ok(), inode: inode(metadata) }
     }
 }
 
@@ -210,11 +201,7 @@ impl Users {
                 return Err(UsersFileError::TooLong);
             }
             // Neither name nor address has a `#` in it that anybody uses.
-            let mut words = line
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .split_whitespace();
+            let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
             match (words.next(), words.next()) {
                 (None, _) => {},
                 (Some(word), None) => users.add(word),
@@ -225,11 +212,7 @@ impl Users {
     }
 
     fn add(&mut self, word: &str) {
-        let list = if word.contains('@') {
-            &mut self.emails
-        } else {
-            &mut self.names
-        };
+        let list = if word.contains('@') { &mut self.emails } else { &mut self.names };
         list.insert(word.to_ascii_lowercase());
     }
 }
@@ -268,10 +251,7 @@ mod tests {
     #[test]
     fn what_is_no_list_is_refused() {
         let parsed = |text: &str| Users::parse(text).unwrap_err().to_string();
-        assert_eq!(
-            parsed("alice\nbob carol\n"),
-            "line 2 is not one username or e-mail address"
-        );
+        assert_eq!(parsed("alice\nbob carol\n"), "line 2 is not one username or e-mail address");
         assert!(parsed(&"\n".repeat(MOST_LINES + 1)).contains("longer"));
         assert!(parsed(&"x".repeat(1024 * 1024 + 1)).contains("longer"));
         assert!(Users::parse(&"\n".repeat(MOST_LINES)).is_ok());

@@ -33,11 +33,7 @@ fn report(config: &Config) -> anyhow::Result<String> {
 /// What to tell GitLab when the application is registered, or to compare with what was told.
 fn registration(config: &Config, name: &str, gitlab: &GitLab) -> String {
     let base = gitlab.base_url.as_str().trim_end_matches('/');
-    let routes: Vec<_> = config
-        .route
-        .iter()
-        .filter(|route| admits(route, name))
-        .collect();
+    let routes: Vec<_> = config.route.iter().filter(|route| admits(route, name)).collect();
     let secret = match gitlab.client_secret {
         Some(_) => "yes",
         None => "no (there is no client_secret, so it is a public client)",
@@ -49,11 +45,7 @@ fn registration(config: &Config, name: &str, gitlab: &GitLab) -> String {
         format!("  {base}/admin/applications     (of the whole GitLab)"),
         "Redirect URI, one a line, exactly:".into(),
     ];
-    lines.extend(
-        callbacks(config, &routes)
-            .into_iter()
-            .map(|uri| format!("  {uri}")),
-    );
+    lines.extend(callbacks(config, &routes).into_iter().map(|uri| format!("  {uri}")));
     lines.push(format!("Confidential: {secret}"));
     lines.push(format!("Scopes: {}", scopes(gitlab, &routes).join(" ")));
     lines.join("\n")
@@ -88,10 +80,7 @@ fn scopes<'a>(gitlab: &'a GitLab, routes: &[&Route]) -> Vec<&'a str> {
         Some(Allow::Rules(rules)) => rules.iter().any(|rule| rule.role.is_some()),
         Some(Allow::Public | Allow::SignedIn) | None => false,
     };
-    if routes.iter().any(by_role)
-        && !scopes
-            .iter()
-            .any(|scope| ["read_api", "api"].contains(scope))
+    if routes.iter().any(by_role) && !scopes.iter().any(|scope| ["read_api", "api"].contains(scope))
     {
         scopes.push("read_api");
     }
@@ -139,20 +128,14 @@ mod tests {
         let text = report(&config(&example())).unwrap();
         assert!(!text.contains("hunter2"), "{text}");
         let table: toml::Table = text.parse().unwrap();
-        assert_eq!(
-            table["gitlab"]["main"]["client_secret"].as_str(),
-            Some("***")
-        );
+        assert_eq!(table["gitlab"]["main"]["client_secret"].as_str(), Some("***"));
         let keys = table["session"]["keys"].as_array().unwrap();
         assert_eq!(keys[0].as_str(), Some("***"));
         assert_eq!(keys[1]["env"].as_str(), Some("KEY"));
         assert_eq!(keys[2]["file"].as_str(), Some("/etc/labgate/old.key"));
         assert_eq!(table["session"]["lifetime"].as_str(), Some("12h"));
         assert_eq!(table["session"]["idle_timeout"].as_str(), Some("1h 30m"));
-        assert_eq!(
-            table["server"]["limits"]["header_bytes"].as_str(),
-            Some("32KiB")
-        );
+        assert_eq!(table["server"]["limits"]["header_bytes"].as_str(), Some("32KiB"));
         assert_eq!(
             report(&config(&text.replace("/etc/labgate/", "/nowhere/"))).unwrap(),
             text.replace("/etc/labgate/", "/nowhere/")
@@ -175,10 +158,7 @@ mod tests {
         );
         let public = registration(&config, "public", &config.gitlab["public"]);
         assert!(public.contains("Confidential: no"), "{public}");
-        assert!(
-            public.ends_with("Scopes: openid email read_user"),
-            "{public}"
-        );
+        assert!(public.ends_with("Scopes: openid email read_user"), "{public}");
     }
 
     #[test]
@@ -187,16 +167,9 @@ mod tests {
         config.server.public_url = None;
         config.route[0].host = Some("a.example.com".to_owned().try_into().unwrap());
         config.route[1].allow = Some(Allow::Public);
-        let routes: Vec<_> = config
-            .route
-            .iter()
-            .filter(|route| admits(route, "main"))
-            .collect();
+        let routes: Vec<_> = config.route.iter().filter(|route| admits(route, "main")).collect();
         let uris = callbacks(&config, &routes);
-        assert_eq!(
-            uris,
-            BTreeSet::from(["https://a.example.com/oauth2/callback".into()])
-        );
+        assert_eq!(uris, BTreeSet::from(["https://a.example.com/oauth2/callback".into()]));
         assert!(!admits(&config.route[0], "public"));
     }
 }

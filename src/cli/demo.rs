@@ -39,10 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(
-    arguments: &Arguments,
-    background: &tokio::runtime::Handle,
-) -> anyhow::Result<()> {
+async fn serve(arguments: &Arguments, background: &tokio::runtime::Handle) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (listen, taken) = port(PORT)?;

@@ -45,9 +45,7 @@ fn ask(address: SocketAddr, patience: Duration) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     let question = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(question.as_bytes())
-        .context("the question can't be sent")?;
+    stream.write_all(question.as_bytes()).context("the question can't be sent")?;
     let mut answer = Vec::new();
     stream
         .take(ENOUGH)
@@ -95,15 +93,9 @@ mod tests {
     fn green_is_healthy_and_all_else_is_not() {
         let (healthy, question) = asked("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         healthy.unwrap();
-        assert!(
-            question.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"),
-            "{question}"
-        );
+        assert!(question.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"), "{question}");
         let (draining, _) = asked("HTTP/1.1 503 Service Unavailable\r\n\r\ndraining\n");
-        assert_eq!(
-            draining.unwrap_err().to_string(),
-            "not ready (503): draining"
-        );
+        assert_eq!(draining.unwrap_err().to_string(), "not ready (503): draining");
         for wrong in ["", "SSH-2.0-x\r\n", "HTTP/1.1 2000 x\r\n\r\n", "200"] {
             assert!(asked(wrong).0.is_err(), "{wrong}");
         }
@@ -116,10 +108,7 @@ mod tests {
         assert!(ask(address, Duration::from_millis(50)).is_err());
         drop(listener);
         let error = ask(address, PATIENCE).unwrap_err().to_string();
-        assert!(
-            error.starts_with("nothing answers at 127.0.0.1:"),
-            "{error}"
-        );
+        assert!(error.starts_with("nothing answers at 127.0.0.1:"), "{error}");
     }
 
     #[test]

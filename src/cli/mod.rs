@@ -179,9 +179,6 @@ mod tests {
     #[test]
     fn a_configuration_with_mistakes_ends_with_two() {
         let missing = Some("does/not/exist.toml".into());
-        assert_eq!(
-            planned(missing, &Environment::new()).err(),
-            Some(ExitCode::from(2))
-        );
+        assert_eq!(planned(missing, &Environment::new()).err(), Some(ExitCode::from(2)));
     }
 }

@@ -24,11 +24,7 @@ pub(super) struct Fields<'a, 'n, 'r> {
 impl<'a, 'n, 'r> Fields<'a, 'n, 'r> {
     /// The `entries` of the table that `table` reads.
     pub(super) fn new(entries: &'a BTreeMap<String, Node>, table: &'r Reader<'a, 'n>) -> Self {
-        Self {
-            rest: entries.iter(),
-            current: None,
-            table,
-        }
+        Self { rest: entries.iter(), current: None, table }
     }
 }
 
@@ -45,9 +41,7 @@ impl<'a> de::MapAccess<'a> for Fields<'a, '_, '_> {
         };
         self.current = self.rest.find(|(name, _)| !left_out(name));
         match self.current {
-            Some((name, _)) => seed
-                .deserialize(StrDeserializer::<Fault>::new(name))
-                .map(Some),
+            Some((name, _)) => seed.deserialize(StrDeserializer::<Fault>::new(name)).map(Some),
             None => Ok(None),
         }
     }
@@ -77,10 +71,7 @@ pub(super) struct Elements<'a, 'n, 'r> {
 impl<'a, 'n, 'r> Elements<'a, 'n, 'r> {
     /// The `elements` of the list that `list` reads.
     pub(super) fn new(elements: &'a [Node], list: &'r Reader<'a, 'n>) -> Self {
-        Self {
-            rest: elements.iter().enumerate(),
-            list,
-        }
+        Self { rest: elements.iter().enumerate(), list }
     }
 }
 
@@ -124,10 +115,5 @@ impl Elements<'_, '_, '_> {
     }
 }
 
-static EMPTY: Node = Node {
-    place: Place::File {
-        key: 0..0,
-        value: 0..0,
-    },
-    value: Value::Table(BTreeMap::new()),
-};
+static EMPTY: Node =
+    Node { place: Place::File { key: 0..0, value: 0..0 }, value: Value::Table(BTreeMap::new()) };

@@ -40,11 +40,7 @@ pub(super) enum Spot {
 
 impl Document {
     pub(super) fn new(path: Option<PathBuf>, text: Zeroizing<String>) -> Self {
-        Self {
-            path,
-            text,
-            ..Self::default()
-        }
+        Self { path, text, ..Self::default() }
     }
 
     /// Remembers where the keys of `root` stand, and which of them are secret by name or, as `notes` say, by type.
@@ -87,10 +83,7 @@ impl Document {
                 Some(Place::Variable(name)) => return Spot::Variable(name.clone()),
                 Some(Place::File { value, .. }) => return Spot::file(value),
                 None => {
-                    key = key
-                        .rfind(['.', '['])
-                        .and_then(|at| key.get(..at))
-                        .unwrap_or_default();
+                    key = key.rfind(['.', '[']).and_then(|at| key.get(..at)).unwrap_or_default();
                 },
             }
         }
@@ -109,26 +102,19 @@ impl Document {
 
     /// Whether any of these bytes belong to a secret.
     pub(super) fn is_secret(&self, range: &Range<usize>) -> bool {
-        self.secrets
-            .iter()
-            .any(|secret| secret.start < range.end && range.start < secret.end)
+        self.secrets.iter().any(|secret| secret.start < range.end && range.start < secret.end)
     }
 }
 
 impl Spot {
     fn file(range: &Range<usize>) -> Self {
-        Self::File {
-            start: range.start,
-            end: range.end,
-        }
+        Self::File { start: range.start, end: range.end }
     }
 }
 
 impl fmt::Debug for Document {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Document")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        out.debug_struct("Document").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -85,10 +85,7 @@ fn put(parent: &mut Node, path: &[&str], node: Node) {
     }
     if !matches!(parent.value, Value::Table(_)) {
         // Reading will complain of a table where there should be none, at the variable that asked for it.
-        *parent = Node {
-            place: node.place.clone(),
-            value: Value::Table(BTreeMap::new()),
-        };
+        *parent = Node { place: node.place.clone(), value: Value::Table(BTreeMap::new()) };
     }
     if let Value::Table(table) = &mut parent.value {
         let name = existing(table, segment).unwrap_or_else(|| segment.to_ascii_lowercase());
@@ -103,8 +100,5 @@ fn existing(table: &BTreeMap<String, Node>, segment: &str) -> Option<String> {
 }
 
 fn empty(place: &Place) -> Node {
-    Node {
-        place: place.clone(),
-        value: Value::Table(BTreeMap::new()),
-    }
+    Node { place: place.clone(), value: Value::Table(BTreeMap::new()) }
 }

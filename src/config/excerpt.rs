@@ -32,10 +32,7 @@ pub(super) fn excerpt(document: &Document, range: Range<usize>) -> Excerpt {
         .get(from..)
         .and_then(|rest| rest.find('\n'))
         .map_or(text.len(), |length| from + length);
-    let source = text
-        .get(from..to)
-        .unwrap_or_default()
-        .trim_end_matches('\r');
+    let source = text.get(from..to).unwrap_or_default().trim_end_matches('\r');
     let head = text.get(from..start).unwrap_or_default();
     let marked = text.get(start..floor(text, range.end).min(to).max(start));
     let line = before.matches('\n').count() + 1;
@@ -46,12 +43,7 @@ pub(super) fn excerpt(document: &Document, range: Range<usize>) -> Excerpt {
     } else {
         let shown = without_value(source);
         let last = shown.chars().count();
-        marked_line(
-            line,
-            &shown,
-            column.min(last),
-            width.min(last + 1 - column.min(last)),
-        )
+        marked_line(line, &shown, column.min(last), width.min(last + 1 - column.min(last)))
     };
     Excerpt { line, column, text }
 }
@@ -59,35 +51,20 @@ pub(super) fn excerpt(document: &Document, range: Range<usize>) -> Excerpt {
 fn marked_line(line: usize, source: &str, column: usize, width: usize) -> String {
     // Control characters could play with the terminal; tabs keep their width in both lines.
     let plain = |letter: char| {
-        if letter.is_control() && letter != '\t' {
-            ' '
-        } else {
-            letter
-        }
+        if letter.is_control() && letter != '\t' { ' ' } else { letter }
     };
     let source: String = source.chars().map(plain).collect();
     let blank = |letter: char| if letter == '\t' { '\t' } else { ' ' };
-    let indent: String = source
-        .chars()
-        .take(column.saturating_sub(1))
-        .map(blank)
-        .collect();
-    format!(
-        "{line:5} | {source}\n      | {indent}{}\n",
-        "^".repeat(width.max(1))
-    )
+    let indent: String = source.chars().take(column.saturating_sub(1)).map(blank).collect();
+    format!("{line:5} | {source}\n      | {indent}{}\n", "^".repeat(width.max(1)))
 }
 
 /// Whether the line at these bytes holds no secret: neither a value that is one, nor a comment or a broken line that may be.
 fn may_show(document: &Document, range: Range<usize>) -> bool {
     let text = document.text();
     let line = text.get(range.clone()).unwrap_or_default();
-    let address = line
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.contains('@'));
-    let comment = line
-        .split_once('#')
-        .is_some_and(|(_, rest)| is_delicate(rest));
+    let address = line.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    let comment = line.split_once('#').is_some_and(|(_, rest)| is_delicate(rest));
     let broken = !document.is_indexed() && !is_harmless(line);
     !(address || comment || broken || document.is_secret(&range))
 }
@@ -111,18 +88,14 @@ fn is_header(line: &str) -> bool {
 
 /// The line up to its equals sign if a key of ours stands before it, and an ellipsis for the rest.
 fn without_value(line: &str) -> String {
-    let key = line.split_once('=').map(|(key, _)| key).filter(|key| {
-        key.trim()
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    });
+    let key = line
+        .split_once('=')
+        .map(|(key, _)| key)
+        .filter(|key| key.trim().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
     key.map_or_else(|| "…".into(), |key| format!("{key}= …"))
 }
 
 fn floor(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
-    (0..=at)
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(0)
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }

@@ -20,19 +20,12 @@ pub(super) struct Fault {
 impl Fault {
     /// One that the notes have already.
     pub(super) fn noted() -> Self {
-        Self {
-            message: String::new(),
-            help: None,
-            noted: true,
-        }
+        Self { message: String::new(), help: None, noted: true }
     }
 
     /// As a problem with `key`.
     pub(super) fn problem(self, key: &str) -> Problem {
-        Problem {
-            help: self.help,
-            ..Problem::error(key, self.message)
-        }
+        Problem { help: self.help, ..Problem::error(key, self.message) }
     }
 }
 
@@ -46,19 +39,11 @@ impl std::error::Error for Fault {}
 
 impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self {
-            message: message.to_string(),
-            help: None,
-            noted: false,
-        }
+        Self { message: message.to_string(), help: None, noted: false }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!(
-            "expected {}, found {}",
-            wanted(expected),
-            kind(found)
-        ))
+        Self::custom(format!("expected {}, found {}", wanted(expected), kind(found)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -72,10 +57,7 @@ impl de::Error for Fault {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let fault = Self::custom(format!("unknown value, expected {}", list(expected, "or")));
         match nearest(variant, expected) {
-            Some(name) => Self {
-                help: Some(format!("did you mean `{name}`?")),
-                ..fault
-            },
+            Some(name) => Self { help: Some(format!("did you mean `{name}`?")), ..fault },
             None => fault,
         }
     }

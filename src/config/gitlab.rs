@@ -50,9 +50,7 @@ impl GitLab {
         let forwarded = self.forward_params.iter().enumerate();
         let forwarded =
             forwarded.map(|(index, name)| (format!("{key}.forward_params[{index}]"), name));
-        let own = fixed
-            .chain(forwarded)
-            .filter(|(_, name)| OWN_PARAMS.contains(&name.as_str()));
+        let own = fixed.chain(forwarded).filter(|(_, name)| OWN_PARAMS.contains(&name.as_str()));
         problems.extend(own.map(|(key, name)| {
             Problem::error(key, format!("labgate sets the parameter `{name}` itself"))
         }));

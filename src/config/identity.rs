@@ -65,9 +65,7 @@ impl Default for Identity {
         ];
         Self {
             groups: vec![GroupPattern::any()],
-            headers: headers
-                .map(|(name, claim)| (name.into(), claim.into()))
-                .into(),
+            headers: headers.map(|(name, claim)| (name.into(), claim.into())).into(),
         }
     }
 }

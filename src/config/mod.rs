@@ -80,26 +80,14 @@ impl Config {
         let rebase = |path: &mut PathBuf| *path = directory.join(&*path);
         for gitlab in self.gitlab.values_mut() {
             gitlab.ca.iter_mut().for_each(rebase);
-            gitlab
-                .client_secret
-                .iter_mut()
-                .for_each(|secret| secret.rebase(directory));
+            gitlab.client_secret.iter_mut().for_each(|secret| secret.rebase(directory));
         }
-        self.session
-            .keys
-            .iter_mut()
-            .for_each(|key| key.rebase(directory));
-        let rules = self
-            .route
-            .iter_mut()
-            .filter_map(|route| match &mut route.allow {
-                Some(Allow::Rules(rules)) => Some(rules),
-                Some(Allow::Public | Allow::SignedIn) | None => None,
-            });
-        rules
-            .flatten()
-            .filter_map(|rule| rule.users_file.as_mut())
-            .for_each(rebase);
+        self.session.keys.iter_mut().for_each(|key| key.rebase(directory));
+        let rules = self.route.iter_mut().filter_map(|route| match &mut route.allow {
+            Some(Allow::Rules(rules)) => Some(rules),
+            Some(Allow::Public | Allow::SignedIn) | None => None,
+        });
+        rules.flatten().filter_map(|rule| rule.users_file.as_mut()).for_each(rebase);
     }
 
     /// Every secret, with its key path.

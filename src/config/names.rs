@@ -28,9 +28,7 @@ pub(super) fn list(names: &[&str], word: &str) -> String {
 /// Whether `text` speaks of secrets, as the name of a key does or a comment.
 pub(super) fn is_delicate(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["secret", "key", "token", "passw", "credential"]
-        .iter()
-        .any(|word| text.contains(word))
+    ["secret", "key", "token", "passw", "credential"].iter().any(|word| text.contains(word))
 }
 
 /// Whether `key` holds no secret, neither itself nor in a table below it.
@@ -111,9 +109,7 @@ pub(super) fn table(section: &str, name: &str) -> Option<Problem> {
 
 /// Whether the table that `table` is the type of is to get the key `name` in a later version.
 pub(super) fn later(table: &str, name: &str) -> bool {
-    LATER
-        .iter()
-        .any(|(known, names)| *known == table && names.contains(&name))
+    LATER.iter().any(|(known, names)| *known == table && names.contains(&name))
 }
 
 const LATER: [(&str, &[&str]); 7] = [
@@ -144,13 +140,7 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_near() {
-        let names = [
-            "lifetime",
-            "idle_timeout",
-            "recheck",
-            "recheck_timeout",
-            "url",
-        ];
+        let names = ["lifetime", "idle_timeout", "recheck", "recheck_timeout", "url"];
         for (written, near) in [
             ("lifetme", Some("lifetime")),
             ("Lifetime", Some("lifetime")),

@@ -26,10 +26,7 @@ impl Notes {
     pub(super) fn explains(&self, key: &str) -> bool {
         // An element that was skipped makes whatever is said of its list doubtful.
         let doubtful = |gap: &str| {
-            gap.ends_with(']')
-                && gap
-                    .rsplit_once('[')
-                    .is_some_and(|(list, _)| within(key, list))
+            gap.ends_with(']') && gap.rsplit_once('[').is_some_and(|(list, _)| within(key, list))
         };
         let left_out = |gap: &String| within(key, gap) || within(gap, key) || doubtful(gap);
         let emptied = |gap: &String| within(key, gap) || within(gap, key);
@@ -44,9 +41,7 @@ impl Notes {
 
 /// Whether the key path `inner` is `outer` or below it.
 fn within(inner: &str, outer: &str) -> bool {
-    inner
-        .strip_prefix(outer)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]
@@ -56,9 +51,7 @@ mod tests {
     #[test]
     fn a_gap_explains_what_stands_in_it_around_it_and_behind_it() {
         let notes = Notes {
-            left_out: ["session.lifetime", "session.keys[1]"]
-                .map(String::from)
-                .into(),
+            left_out: ["session.lifetime", "session.keys[1]"].map(String::from).into(),
             emptied: ["route[1]"].map(String::from).into(),
             ..Notes::default()
         };

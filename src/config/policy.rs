@@ -51,9 +51,7 @@ impl Allow {
             return vec![Problem::error(key, message)];
         }
         let rules = rules.iter().enumerate();
-        rules
-            .flat_map(|(index, rule)| rule.problems(&format!("{key}[{index}]")))
-            .collect()
+        rules.flat_map(|(index, rule)| rule.problems(&format!("{key}[{index}]"))).collect()
     }
 }
 
@@ -69,31 +67,13 @@ impl Rule {
             problems.push(Problem::error(format!("{key}.role"), message));
         }
         let texts = [
-            (
-                "user",
-                &self.user,
-                "a GitLab username, without `@`",
-                is_username as fn(&str) -> bool,
-            ),
-            (
-                "email",
-                &self.email,
-                "an e-mail address, such as `ada@example.com`",
-                is_email,
-            ),
-            (
-                "email_domain",
-                &self.email_domain,
-                "a domain, such as `example.com`",
-                is_domain,
-            ),
+            ("user", &self.user, "a GitLab username, without `@`", is_username as fn(&str) -> bool),
+            ("email", &self.email, "an e-mail address, such as `ada@example.com`", is_email),
+            ("email_domain", &self.email_domain, "a domain, such as `example.com`", is_domain),
         ];
         for (name, text, wanted, is_one) in texts {
             if text.as_ref().is_some_and(|text| !is_one(text)) {
-                problems.push(Problem::error(
-                    format!("{key}.{name}"),
-                    format!("not {wanted}"),
-                ));
+                problems.push(Problem::error(format!("{key}.{name}"), format!("not {wanted}")));
             }
         }
         problems
@@ -106,8 +86,7 @@ fn is_username(text: &str) -> bool {
 }
 
 fn is_email(text: &str) -> bool {
-    text.rsplit_once('@')
-        .is_some_and(|(local, domain)| !local.is_empty() && is_domain(domain))
+    text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && is_domain(domain))
 }
 
 fn is_domain(text: &str) -> bool {

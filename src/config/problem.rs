@@ -26,30 +26,18 @@ pub struct Problem {
 impl Problem {
     /// An error about `key`.
     pub fn error(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            message: message.into(),
-            help: None,
-            warning: false,
-            at: None,
-        }
+        Self { key: key.into(), message: message.into(), help: None, warning: false, at: None }
     }
 
     /// A warning about `key`.
     pub fn warning(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            warning: true,
-            ..Self::error(key, message)
-        }
+        Self { warning: true, ..Self::error(key, message) }
     }
 
     /// The same with advice.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
-        Self {
-            help: Some(help.into()),
-            ..self
-        }
+        Self { help: Some(help.into()), ..self }
     }
 
     /// The same, about the key that stands at `place` and not its value.
@@ -64,15 +52,10 @@ impl Problem {
 
 /// All `problems`, each with the place in `document` where its key stands, as text for standard error; those of the file first, in its order.
 pub fn render(problems: &[Problem], document: &Document) -> String {
-    let mut spotted: Vec<_> = problems
-        .iter()
-        .map(|problem| (document.spot(problem), problem))
-        .collect();
+    let mut spotted: Vec<_> =
+        problems.iter().map(|problem| (document.spot(problem), problem)).collect();
     spotted.sort_by(|(one, _), (other, _)| one.cmp(other));
-    spotted
-        .iter()
-        .map(|(spot, problem)| one(spot, problem, document))
-        .collect()
+    spotted.iter().map(|(spot, problem)| one(spot, problem, document)).collect()
 }
 
 fn one(spot: &Spot, problem: &Problem, document: &Document) -> String {
@@ -82,21 +65,13 @@ fn one(spot: &Spot, problem: &Problem, document: &Document) -> String {
             let excerpt = excerpt(document, *start..*end);
             let (line, column) = (excerpt.line, excerpt.column);
             let place = format!("{}:{line}:{column}", file(document));
-            format!(
-                "{place}: {kind}: {}\n{}",
-                told(problem, document),
-                excerpt.text
-            )
+            format!("{place}: {kind}: {}\n{}", told(problem, document), excerpt.text)
         },
         Spot::Variable(name) if *name == variable(&problem.key) => {
             format!("{name}: {kind}: {}\n", problem.message)
         },
         Spot::Variable(name) => format!("{name}: {kind}: {}: {}\n", problem.key, problem.message),
-        Spot::Whole => format!(
-            "{}: {kind}: {}\n",
-            whole(problem, document),
-            problem.message
-        ),
+        Spot::Whole => format!("{}: {kind}: {}\n", whole(problem, document), problem.message),
     };
     if let Some(help) = &problem.help {
         text.push_str("   help: ");

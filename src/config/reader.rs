@@ -27,11 +27,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(root: &'a Node) -> (Option<T>, Notes)
     let notes = RefCell::<Notes>::default();
     loop {
         let known = notes.borrow().extent();
-        let reader = Reader {
-            node: root,
-            key: String::new(),
-            notes: &notes,
-        };
+        let reader = Reader { node: root, key: String::new(), notes: &notes };
         match T::deserialize(reader) {
             Ok(value) => return (Some(value), notes.into_inner()),
             // Each round finds at least one more node to leave out, of which there are finitely many.
@@ -57,11 +53,7 @@ pub(super) struct Reader<'a, 'n> {
 impl<'a> Reader<'a, '_> {
     /// A reader of `node`, found at `key`.
     pub(super) fn child(&self, node: &'a Node, key: String) -> Self {
-        Self {
-            node,
-            key,
-            notes: self.notes,
-        }
+        Self { node, key, notes: self.notes }
     }
 
     /// This reader, at what a variable's text means in TOML.
@@ -110,10 +102,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de, '_> {
             },
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(value) => visitor.visit_bool(*value),
-            Value::Date => Err(de::Error::invalid_type(
-                Unexpected::Other("a date"),
-                &visitor,
-            )),
+            Value::Date => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),
             Value::List(list) => visitor.visit_seq(Elements::new(list, &self)),
             Value::Table(table) => visitor.visit_map(Fields::new(table, &self)),
             Value::Raw(..) if self.is_structured() => {
@@ -258,16 +247,9 @@ fn corrected(variable: &str, field: &str, fields: &[&str], near: Option<&str>) -
     let Some(part) = parts.iter_mut().find(spelled) else {
         return near.map(String::from);
     };
-    let prefix = if part.starts_with("LABGATE_") {
-        "LABGATE_"
-    } else {
-        ""
-    };
-    let joined = |name: &&&str| {
-        field
-            .strip_prefix(**name)
-            .is_some_and(|rest| rest.starts_with('_'))
-    };
+    let prefix = if part.starts_with("LABGATE_") { "LABGATE_" } else { "" };
+    let joined =
+        |name: &&&str| field.strip_prefix(**name).is_some_and(|rest| rest.starts_with('_'));
     let right = match fields.iter().find(joined) {
         Some(table) => field.replacen(&format!("{table}_"), &format!("{table}__"), 1),
         None => near?.into(),

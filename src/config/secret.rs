@@ -76,9 +76,9 @@ impl Secret {
             Self::File(path) => std::fs::read_to_string(path)
                 .map(Zeroizing::new)
                 .map_err(|error| SecretError::File(path.clone(), error))?,
-            Self::Env(name) => env(name)
-                .map(Zeroizing::new)
-                .ok_or_else(|| SecretError::Env(name.clone()))?,
+            Self::Env(name) => {
+                env(name).map(Zeroizing::new).ok_or_else(|| SecretError::Env(name.clone()))?
+            },
         };
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(SecretError::Empty),
@@ -158,11 +158,7 @@ impl TryFrom<String> for FileName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() {
-            Err("the file has no name")
-        } else {
-            Ok(Self(text.into()))
-        }
+        if text.is_empty() { Err("the file has no name") } else { Ok(Self(text.into())) }
     }
 }
 
@@ -202,37 +198,25 @@ mod tests {
     fn a_secret_is_read_from_where_it_stands() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        for (content, secret) in [
-            ("abc", "abc"),
-            ("abc\n", "abc"),
-            ("a b\r\n", "a b"),
-            (" abc ", " abc "),
-        ] {
+        for (content, secret) in
+            [("abc", "abc"), ("abc\n", "abc"), ("a b\r\n", "a b"), (" abc ", " abc ")]
+        {
             std::fs::write(&path, content).unwrap();
             assert_eq!(read(&Secret::File(path.clone())).unwrap(), secret);
         }
         assert_eq!(read(&Secret::Env("KEY".into())).unwrap(), "from-env");
-        assert_eq!(
-            read(&Secret::Inline(Zeroizing::new("x".into()))).unwrap(),
-            "x"
-        );
+        assert_eq!(read(&Secret::Inline(Zeroizing::new("x".into()))).unwrap(), "x");
     }
 
     #[test]
     fn what_is_not_there_is_told_by_its_name() {
         let directory = tempfile::tempdir().unwrap();
-        let (empty, missing) = (
-            directory.path().join("empty"),
-            directory.path().join("missing"),
-        );
+        let (empty, missing) = (directory.path().join("empty"), directory.path().join("missing"));
         std::fs::write(&empty, "\n\n").unwrap();
         for (secret, message) in [
             (Secret::File(empty), "the secret is empty".to_owned()),
             (Secret::Env("NOTHING".into()), "the secret is empty".into()),
-            (
-                Secret::Env("OTHER".into()),
-                "environment variable OTHER is not set".into(),
-            ),
+            (Secret::Env("OTHER".into()), "environment variable OTHER is not set".into()),
             (
                 Secret::File(missing.clone()),
                 format!("secret file {} can't be read", missing.display()),

@@ -84,11 +84,8 @@ impl Server {
             ("timeouts.idle", timeouts.idle.is_zero()),
         ];
         let zero = |key| Problem::error(format!("server.{key}"), "with zero no request could pass");
-        let mut problems: Vec<_> = zeroes
-            .into_iter()
-            .filter(|(_, is_zero)| *is_zero)
-            .map(|(key, _)| zero(key))
-            .collect();
+        let mut problems: Vec<_> =
+            zeroes.into_iter().filter(|(_, is_zero)| *is_zero).map(|(key, _)| zero(key)).collect();
         if self.listen == self.admin && self.listen.port() != 0 {
             let message = "the admin listener needs an address of its own";
             problems.push(Problem::error("server.admin", message));

@@ -80,10 +80,7 @@ impl Session {
         }
         let zeroes = [
             ("lifetime", self.lifetime.is_zero()),
-            (
-                "idle_timeout",
-                self.idle_timeout.is_some_and(|time| time.is_zero()),
-            ),
+            ("idle_timeout", self.idle_timeout.is_some_and(|time| time.is_zero())),
             ("recheck", self.recheck.is_zero()),
         ];
         let zeroes = zeroes.into_iter().filter(|(_, is_zero)| *is_zero);
@@ -145,10 +142,6 @@ impl Default for Session {
 
 impl Default for CookieSettings {
     fn default() -> Self {
-        Self {
-            name: "labgate".into(),
-            same_site: SameSite::Lax,
-            domain: None,
-        }
+        Self { name: "labgate".into(), same_site: SameSite::Lax, domain: None }
     }
 }

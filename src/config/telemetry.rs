@@ -30,9 +30,6 @@ pub enum LogFormat {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self {
-            log: "info".into(),
-            format: LogFormat::Auto,
-        }
+        Self { log: "info".into(), format: LogFormat::Auto }
     }
 }

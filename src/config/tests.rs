@@ -87,10 +87,7 @@ fn without(doc: &str, word: &str, value: &str) -> String {
 fn comment(text: &str) -> String {
     let mut lines = vec![String::from("#")];
     for word in text.split(' ') {
-        if lines
-            .last()
-            .is_some_and(|line| line.len() + word.len() > 110)
-        {
+        if lines.last().is_some_and(|line| line.len() + word.len() > 110) {
             lines.push("#".into());
         }
         let line = lines.last_mut().unwrap();
@@ -110,11 +107,7 @@ fn reference(shown: &dyn Fn(&str) -> bool) -> String {
             kind if kind.starts_with("Vec") => (format!("[[{}]]", table.name), kind),
             kind => (format!("[{}]", table.name), kind),
         };
-        let kind = kind
-            .trim_end_matches('>')
-            .rsplit(['<', ' '])
-            .next()
-            .unwrap();
+        let kind = kind.trim_end_matches('>').rsplit(['<', ' ']).next().unwrap();
         let (_, doc) = table.doc.split_once(": ").unwrap();
         let mut doc = doc.to_owned();
         doc.get_mut(..1).unwrap().make_ascii_uppercase();
@@ -184,10 +177,7 @@ fn the_reference_says_what_the_doc_comments_say() {
         std::fs::write(&path, &fresh).unwrap();
         return;
     }
-    assert_eq!(
-        stored, fresh,
-        "out of date: run `LABGATE_BLESS=1 cargo test --lib config::tests`"
-    );
+    assert_eq!(stored, fresh, "out of date: run `LABGATE_BLESS=1 cargo test --lib config::tests`");
 }
 
 #[test]
@@ -244,10 +234,7 @@ fn every_example_loads() {
     examples.extend(files(&root().join("deploy"), ".toml"));
     assert!(!examples.is_empty());
     for path in examples {
-        let _config = loaded(
-            &std::fs::read_to_string(&path).unwrap(),
-            &path.to_string_lossy(),
-        );
+        let _config = loaded(&std::fs::read_to_string(&path).unwrap(), &path.to_string_lossy());
     }
 }
 
@@ -265,10 +252,7 @@ fn every_whole_configuration_in_the_documentation_loads() {
         let markdown = std::fs::read_to_string(&page).unwrap_or_default();
         for block in blocks(&markdown) {
             // Others are parts, shown to make a point.
-            if ["[gitlab.", "[session]", "[[route]]"]
-                .iter()
-                .all(|table| block.contains(table))
-            {
+            if ["[gitlab.", "[session]", "[[route]]"].iter().all(|table| block.contains(table)) {
                 let _config = loaded(block, &page.to_string_lossy());
             } else {
                 let parsed = block.parse::<toml::Table>();
@@ -287,8 +271,5 @@ fn the_parser_of_doc_comments_sees_what_is_there() {
     assert_eq!((field.name.as_str(), field.kind.as_str()), ("b", "u8"));
     assert_eq!(field.doc, "One two. Default `3`.");
     assert_eq!(quoted(&field.doc, "Default"), Some("3"));
-    assert_eq!(
-        blocks("a\n```toml\nx = 1\n```\n```sh\n```\n").collect::<Vec<_>>(),
-        ["x = 1\n"]
-    );
+    assert_eq!(blocks("a\n```toml\nx = 1\n```\n```sh\n```\n").collect::<Vec<_>>(), ["x = 1\n"]);
 }

@@ -21,10 +21,7 @@ pub(super) struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the file, as ranges of bytes; an element of a list has no key, and its value's range in place of it.
-    File {
-        key: Range<usize>,
-        value: Range<usize>,
-    },
+    File { key: Range<usize>, value: Range<usize> },
     /// In the environment variable of this name.
     Variable(String),
 }
@@ -46,14 +43,8 @@ pub(super) enum Value {
 impl Node {
     /// The root of the tree of a file.
     pub(super) fn root(table: &Spanned<DeTable<'_>>) -> Self {
-        let place = |range| Place::File {
-            key: 0..0,
-            value: range,
-        };
-        Self {
-            place: place(0..0),
-            value: file_table(table.get_ref()),
-        }
+        let place = |range| Place::File { key: 0..0, value: range };
+        Self { place: place(0..0), value: file_table(table.get_ref()) }
     }
 
     /// The value `text` of the environment variable `name`.
@@ -136,10 +127,8 @@ fn tabled(table: &DeTable<'_>, place: Placing<'_>) -> Value {
     let entry = |(name, node): (&Spanned<_>, &Spanned<_>)| {
         let name: &Spanned<std::borrow::Cow<'_, str>> = name;
         let node: &Spanned<DeValue<'_>> = node;
-        let child = Node {
-            place: place(name.span(), node.span()),
-            value: value(node.get_ref(), place),
-        };
+        let child =
+            Node { place: place(name.span(), node.span()), value: value(node.get_ref(), place) };
         (name.get_ref().to_string(), child)
     };
     Value::Table(table.iter().map(entry).collect())

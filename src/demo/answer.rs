@@ -34,9 +34,7 @@ pub(super) fn typed(
 ) -> Answer {
     let mut answer = Response::new(Body::full(body));
     *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 
@@ -58,10 +56,7 @@ pub(super) fn page(
     rendered: Result<String, askama::Error>,
 ) -> Answer {
     let Ok(html) = rendered else {
-        return text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the page could not be rendered\n",
-        );
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be rendered\n");
     };
     let mut answer = typed(status, "text/html; charset=utf-8", html);
     for (name, value) in [
@@ -101,12 +96,7 @@ impl Params {
 
     /// The last value of that name, as Rack reads it; none if blank.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        let value = self
-            .0
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)?;
+        let value = self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)?;
         (!value.trim().is_empty()).then_some(value)
     }
 
@@ -124,21 +114,13 @@ impl Params {
     /// The query string of all pairs but those named `left_out`.
     pub(super) fn query_without(&self, left_out: &str) -> String {
         let kept = self.0.iter().filter(|(key, _)| key != left_out);
-        url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(kept)
-            .finish()
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
     }
 }
 
 /// The body in full, or none if it is longer than a form may be or breaks off.
 pub(super) async fn collect(body: Incoming) -> Option<Bytes> {
-    Some(
-        Limited::new(body, FORM_BYTES)
-            .collect()
-            .await
-            .ok()?
-            .to_bytes(),
-    )
+    Some(Limited::new(body, FORM_BYTES).collect().await.ok()?.to_bytes())
 }
 
 /// The one value of this header as text.
@@ -148,12 +130,10 @@ pub(super) fn header_text(headers: &HeaderMap, name: impl header::AsHeaderName) 
 
 /// Bytes in lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

@@ -117,11 +117,7 @@ impl DevGitlab {
     ///
     /// When the address is not loopback and that was not forced, can't be bound, or an application has a redirect URI that none may have.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let Options {
-            listen,
-            force_public,
-            ..
-        } = options;
+        let Options { listen, force_public, .. } = options;
         ensure!(
             force_public || listen.ip().is_loopback(),
             "the development GitLab lets anybody in without a password, so it does not listen on {listen} unless --force-public is given"
@@ -146,12 +142,7 @@ impl DevGitlab {
         let shared = Arc::clone(&instance);
         let service = move |request| dispatch::respond(Arc::clone(&shared), request);
         let server = Server::start(bound, Ending::new(), service);
-        Ok(Self {
-            instance,
-            server,
-            addr,
-            taken,
-        })
+        Ok(Self { instance, server, addr, taken })
     }
 
     /// Its base URL by the address it listens on, with the relative root and without a final slash.
@@ -189,10 +180,7 @@ impl DevGitlab {
     ///
     /// When there is no such user.
     pub fn set_state(&self, user: &str, state: UserState) -> Result<(), CommandError> {
-        self.command(Command::SetState {
-            user: user.to_owned(),
-            state,
-        })
+        self.command(Command::SetState { user: user.to_owned(), state })
     }
 
     /// Sets the primary e-mail of an account.
@@ -202,11 +190,7 @@ impl DevGitlab {
     /// When there is no such user.
     pub fn set_email(&self, user: &str, email: &str, verified: bool) -> Result<(), CommandError> {
         let (user, email) = (user.to_owned(), Some(email.to_owned()));
-        self.command(Command::SetEmail {
-            user,
-            email,
-            verified,
-        })
+        self.command(Command::SetEmail { user, email, verified })
     }
 
     /// Gives a direct role in a group, or takes it away.
@@ -230,10 +214,7 @@ impl DevGitlab {
     ///
     /// When there is no such user or the count is absurd.
     pub fn add_groups(&self, user: &str, count: u32) -> Result<(), CommandError> {
-        self.command(Command::AddGroups {
-            user: user.to_owned(),
-            count,
-        })
+        self.command(Command::AddGroups { user: user.to_owned(), count })
     }
 
     /// Makes the next requests to an endpoint fail.
@@ -289,13 +270,7 @@ impl DevGitlab {
 
     /// Requests to this endpoint so far.
     pub fn hits(&self, endpoint: Endpoint) -> u64 {
-        self.instance
-            .world()
-            .switches
-            .hits()
-            .get(&endpoint)
-            .copied()
-            .unwrap_or_default()
+        self.instance.world().switches.hits().get(&endpoint).copied().unwrap_or_default()
     }
 
     /// An ID token of a CI job of `acme/web/shop`, with these claims laid over its own; null takes one away.
@@ -315,11 +290,7 @@ impl DevGitlab {
             return String::new();
         };
         keys::overlay(&mut own, claims);
-        keys::token(
-            &self.instance.keys(),
-            own,
-            &Tamper::signature(Signature::Ci),
-        )
+        keys::token(&self.instance.keys(), own, &Tamper::signature(Signature::Ci))
     }
 
     /// Ends it and waits until its sockets are closed.
@@ -335,11 +306,7 @@ fn names(
     base_path: &str,
 ) -> anyhow::Result<(String, String)> {
     let given = base_path.trim_matches('/');
-    let base_path = if given.is_empty() {
-        String::new()
-    } else {
-        format!("/{given}")
-    };
+    let base_path = if given.is_empty() { String::new() } else { format!("/{given}") };
     let Some(external_url) = external_url else {
         return Ok((format!("http://{addr}{base_path}"), base_path));
     };
@@ -350,8 +317,5 @@ fn names(
         bail!("the external URL {external_url:?} must be http or https, without a query");
     }
     let own = parsed.path().trim_end_matches('/').to_owned();
-    Ok((
-        external_url,
-        if base_path.is_empty() { own } else { base_path },
-    ))
+    Ok((external_url, if base_path.is_empty() { own } else { base_path }))
 }

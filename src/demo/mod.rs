@@ -35,12 +35,7 @@ impl Demo {
     /// When no port can be had, or a redirect URI is none.
     pub async fn start(redirect_uris: Vec<String>, sample_app: bool) -> anyhow::Result<Self> {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self::start_at(
-            at(GITLAB_PORT),
-            sample_app.then(|| at(APP_PORT)),
-            redirect_uris,
-        )
-        .await
+        Self::start_at(at(GITLAB_PORT), sample_app.then(|| at(APP_PORT)), redirect_uris).await
     }
 
     async fn start_at(
@@ -57,11 +52,8 @@ impl Demo {
         .await?;
         let app = match app {
             Some(listen) => {
-                let options = upstream::Options {
-                    listen,
-                    or_other_port: true,
-                    force_public: false,
-                };
+                let options =
+                    upstream::Options { listen, or_other_port: true, force_public: false };
                 Some(SampleApp::start(options).await?)
             },
             None => None,
@@ -73,22 +65,11 @@ impl Demo {
     pub fn notices(&self) -> Vec<String> {
         let app = self.app.as_ref();
         let parts = [
-            (
-                "development GitLab",
-                self.gitlab.taken(),
-                Some(self.gitlab.addr()),
-            ),
-            (
-                "sample app",
-                app.and_then(SampleApp::taken),
-                app.map(SampleApp::addr),
-            ),
+            ("development GitLab", self.gitlab.taken(), Some(self.gitlab.addr())),
+            ("sample app", app.and_then(SampleApp::taken), app.map(SampleApp::addr)),
         ];
         let moved = parts.into_iter().filter_map(|(part, taken, addr)| {
-            Some(format!(
-                "{} is taken, so the {part} listens on {}",
-                taken?, addr?
-            ))
+            Some(format!("{} is taken, so the {part} listens on {}", taken?, addr?))
         });
         moved.collect()
     }

@@ -42,18 +42,13 @@ pub(super) struct Bound {
 pub(super) async fn bind(wanted: SocketAddr, or_other: bool) -> io::Result<Bound> {
     let (listener, taken) = match TcpListener::bind(wanted).await {
         Ok(listener) => (listener, None),
-        Err(error) if or_other && error.kind() == io::ErrorKind::AddrInUse => (
-            TcpListener::bind(SocketAddr::new(wanted.ip(), 0)).await?,
-            Some(wanted),
-        ),
+        Err(error) if or_other && error.kind() == io::ErrorKind::AddrInUse => {
+            (TcpListener::bind(SocketAddr::new(wanted.ip(), 0)).await?, Some(wanted))
+        },
         Err(error) => return Err(error),
     };
     let addr = listener.local_addr()?;
-    Ok(Bound {
-        listener,
-        addr,
-        taken,
-    })
+    Ok(Bound { listener, addr, taken })
 }
 
 /// A running server; dropping it ends every connection at once.
@@ -71,10 +66,7 @@ impl Server {
         F: Future<Output = Result<Response<Body>, Dropped>> + Send + 'static,
     {
         let task = tokio::spawn(accept(bound.listener, ending.clone(), service));
-        Self {
-            ending,
-            task: Some(task),
-        }
+        Self { ending, task: Some(task) }
     }
 
     /// Ends the server and waits until its sockets are closed.

@@ -47,11 +47,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            listen,
-            or_other_port: false,
-            force_public: false,
-        }
+        Self { listen, or_other_port: false, force_public: false }
     }
 }
 
@@ -71,11 +67,7 @@ impl SampleApp {
     ///
     /// When the address is not loopback and that was not forced, or can't be bound.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let Options {
-            listen,
-            or_other_port,
-            force_public,
-        } = options;
+        let Options { listen, or_other_port, force_public } = options;
         ensure!(
             force_public || listen.ip().is_loopback(),
             "the sample app believes whatever headers it gets, so it does not listen on {listen} unless --force-public is given"
@@ -94,12 +86,7 @@ impl SampleApp {
             }
         };
         let server = Server::start(bound, ending, service);
-        Ok(Self {
-            server,
-            hits,
-            addr,
-            taken,
-        })
+        Ok(Self { server, hits, addr, taken })
     }
 
     /// Its base URL, without a final slash.
@@ -124,8 +111,7 @@ impl SampleApp {
 
     /// Requests to this path so far.
     pub fn hits_at(&self, path: &str) -> u64 {
-        self.hits
-            .locked(|counts| counts.by_path.get(path).copied().unwrap_or_default())
+        self.hits.locked(|counts| counts.by_path.get(path).copied().unwrap_or_default())
     }
 
     /// Ends it and waits until its sockets are closed.
@@ -167,11 +153,7 @@ impl Hits {
 async fn respond(request: Request<Incoming>, ending: Ending) -> Answer {
     let path = request.uri().path().to_owned();
     let query = Params::parse(request.uri().query().unwrap_or_default().as_bytes());
-    let number = |name| {
-        query
-            .text(name)
-            .and_then(|number| number.parse::<u64>().ok())
-    };
+    let number = |name| query.text(name).and_then(|number| number.parse::<u64>().ok());
     match path.as_str() {
         "/echo" => return probe::echo(request).await,
         "/ws" => return websocket::upgrade(request, ending),
@@ -190,10 +172,7 @@ async fn respond(request: Request<Incoming>, ending: Ending) -> Answer {
         return probe::echo(request).await;
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return answer::text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this page can only be read\n",
-        );
+        return answer::text(StatusCode::METHOD_NOT_ALLOWED, "this page can only be read\n");
     }
     match path.as_str() {
         "/events" => live::events(request.headers()),

@@ -118,10 +118,8 @@ impl Backend {
         let Some(mut stack) = self.stack(core) else {
             return;
         };
-        let stale = stack
-            .iter()
-            .take_while(|idle| now.duration_since(idle.since) > MAX_IDLE_TIME)
-            .count();
+        let stale =
+            stack.iter().take_while(|idle| now.duration_since(idle.since) > MAX_IDLE_TIME).count();
         stack.drain(..stale);
         if stack.len() < MAX_IDLE {
             stack.push(connection);
@@ -151,11 +149,8 @@ impl Backend {
         let connect = async {
             let answered = Arc::new(AtomicBool::new(false));
             let line = self.address.connect(Arc::clone(&answered)).await?;
-            let (sender, connection) = self
-                .builder
-                .handshake(TokioIo::new(line))
-                .await
-                .map_err(io::Error::other)?;
+            let (sender, connection) =
+                self.builder.handshake(TokioIo::new(line)).await.map_err(io::Error::other)?;
             // Ends with the sender or the socket; its errors reach whoever waits for the response.
             tokio::spawn(connection.with_upgrades());
             Ok::<_, io::Error>(Connection {

@@ -40,11 +40,7 @@ impl Address {
             "https" => Some((TlsConnector::from(Arc::clone(tls)), server_name(&host)?)),
             _ => None,
         };
-        Some(Self {
-            port: url.port_or_known_default()?,
-            host,
-            tls,
-        })
+        Some(Self { port: url.port_or_known_default()?, host, tls })
     }
 
     /// Connects to it; the flag becomes true with the first byte that is read.
@@ -103,10 +99,7 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
     let longest = six.len().max(four.len());
-    (0..longest)
-        .flat_map(|at| [six.get(at).copied(), four.get(at).copied()])
-        .flatten()
-        .collect()
+    (0..longest).flat_map(|at| [six.get(at).copied(), four.get(at).copied()]).flatten().collect()
 }
 
 /// One connection to an upstream.

@@ -69,9 +69,7 @@ impl HttpBody for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.progress.upload.register(context.waker());
         if self.progress.over.load(Relaxed) {
-            return Poll::Ready(Some(Err(
-                "the answer came before the end of the request".into()
-            )));
+            return Poll::Ready(Some(Err("the answer came before the end of the request".into())));
         }
         let frame = Pin::new(&mut self.body).poll_frame(context);
         self.progress.awaited.store(frame.is_pending(), Relaxed);

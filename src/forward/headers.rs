@@ -51,11 +51,8 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
     let upgrade = upgrade::wish(request)?;
     let headers = request.headers_mut();
     let trailers = wants_trailers(headers);
-    let unwanted: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| !passes(name.as_str(), caller.trusted))
-        .cloned()
-        .collect();
+    let unwanted: Vec<HeaderName> =
+        headers.keys().filter(|name| !passes(name.as_str(), caller.trusted)).cloned().collect();
     remove_nominated(headers);
     for name in unwanted {
         headers.remove(name);
@@ -73,11 +70,8 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
 /// Removes from a response what belongs to the connection that it came on.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    let unwanted: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name.as_str()))
-        .cloned()
-        .collect();
+    let unwanted: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
     for name in unwanted {
         headers.remove(name);
     }
@@ -147,27 +141,15 @@ const HOP_BY_HOP: &[&str] = &[
 const ENDS_HERE: &[&str] = &["host", "content-length"];
 
 /// Own names, set anew.
-const FORWARDING: &[&str] = &[
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-real-ip",
-];
+const FORWARDING: &[&str] =
+    &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip"];
 
 /// Whether a client's field goes on to the upstream under this name.
 fn passes(name: &str, trusted: bool) -> bool {
     // Servers in the CGI tradition read `_`, and some read `.`, as `-`.
-    if name
-        .bytes()
-        .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
-    {
+    if name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-') {
         let fold = |byte: u8| {
-            if byte.is_ascii_alphanumeric() {
-                char::from(byte)
-            } else {
-                '-'
-            }
+            if byte.is_ascii_alphanumeric() { char::from(byte) } else { '-' }
         };
         let folded: String = name.bytes().map(fold).collect();
         return passes(&folded, false) && !ENDS_HERE.contains(&folded.as_str());
@@ -188,10 +170,8 @@ fn passes(name: &str, trusted: bool) -> bool {
 }
 
 fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name.as_bytes().first(),
-        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h')
-    ) && HOP_BY_HOP.contains(&name)
+    matches!(name.as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h'))
+        && HOP_BY_HOP.contains(&name)
 }
 
 /// Removes what Connection names, except what nobody may take away from a request by naming it (CVE-2025-48865 and its kin).
@@ -200,10 +180,7 @@ fn remove_nominated(headers: &mut HeaderMap) {
     for value in headers.get_all(header::CONNECTION) {
         let Ok(text) = value.to_str() else { continue };
         for name in text.split(',').map(str::trim) {
-            if matches!(
-                name,
-                "keep-alive" | "close" | "Keep-Alive" | "Upgrade" | "upgrade" | ""
-            ) {
+            if matches!(name, "keep-alive" | "close" | "Keep-Alive" | "Upgrade" | "upgrade" | "") {
                 continue;
             }
             if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
@@ -219,21 +196,14 @@ fn remove_nominated(headers: &mut HeaderMap) {
 }
 
 fn is_kept(name: &str) -> bool {
-    const KEPT: &[&str] = &[
-        "authorization",
-        "cookie",
-        "set-cookie",
-        "forwarded",
-        "x-real-ip",
-    ];
+    const KEPT: &[&str] = &["authorization", "cookie", "set-cookie", "forwarded", "x-real-ip"];
     ENDS_HERE.contains(&name) || KEPT.contains(&name) || name.starts_with("x-forwarded-")
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(TE).iter().any(|value| {
         value.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+            text.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
         })
     })
 }
@@ -243,11 +213,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
+    let crumbs: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, joined);
     }
@@ -256,11 +223,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let client = address(caller.client);
-    let chain = if caller.trusted {
-        chain(headers, &FOR, caller.peer)
-    } else {
-        client.clone()
-    };
+    let chain = if caller.trusted { chain(headers, &FOR, caller.peer) } else { client.clone() };
     for name in FORWARDING {
         headers.remove(*name);
     }
@@ -278,10 +241,7 @@ fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
         (FOR, chain),
         (HeaderName::from_static("x-real-ip"), client),
         (HeaderName::from_static("x-forwarded-proto"), scheme),
-        (
-            HeaderName::from_static("x-forwarded-host"),
-            authority(caller),
-        ),
+        (HeaderName::from_static("x-forwarded-host"), authority(caller)),
         (HeaderName::from_static("x-forwarded-port"), Some(port)),
     ];
     for (name, value) in set {

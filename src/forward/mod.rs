@@ -130,10 +130,7 @@ impl Upstream {
         };
         headers::to_origin_form(&mut request);
         let (request, progress) = self.framed(request);
-        let exchanged = self
-            .backend
-            .exchange(request, progress.as_deref(), core)
-            .await;
+        let exchanged = self.backend.exchange(request, progress.as_deref(), core).await;
         let (mut response, connection) = match exchanged {
             Err(_) if progress.as_deref().is_some_and(Progress::failed) => {
                 return Err(Refusal::Malformed("the body broke off"));
@@ -175,10 +172,7 @@ impl Upstream {
         if unknown {
             let fields = request.headers_mut();
             fields.remove(header::CONTENT_LENGTH);
-            fields.insert(
-                header::TRANSFER_ENCODING,
-                HeaderValue::from_static("chunked"),
-            );
+            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         (request, Some(progress))
     }
@@ -215,9 +209,7 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Upstream")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        out.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

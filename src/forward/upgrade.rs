@@ -34,11 +34,7 @@ pub struct Tunnels {
 impl Tunnels {
     /// At most `limit` at once.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
-            open: AtomicUsize::new(0),
-            end: CancellationToken::new(),
-        })
+        Arc::new(Self { limit, open: AtomicUsize::new(0), end: CancellationToken::new() })
     }
 
     /// How many are open now.
@@ -54,9 +50,7 @@ impl Tunnels {
     /// A place for one more tunnel, kept until dropped.
     pub(super) fn reserve(self: &Arc<Self>) -> Result<Place, Refusal> {
         self.open
-            .fetch_update(Relaxed, Relaxed, |open| {
-                (open < self.limit).then_some(open + 1)
-            })
+            .fetch_update(Relaxed, Relaxed, |open| (open < self.limit).then_some(open + 1))
             .map_err(|_| Refusal::Exhausted("tunnels"))?;
         Ok(Place(Arc::clone(self)))
     }
@@ -115,10 +109,8 @@ pub(super) fn wish(request: &Request<Body>) -> Result<Option<HeaderValue>, Refus
         && connection_says_upgrade(headers);
     match asked && may_be_asked_for(protocol) {
         false => Ok(None),
-        true if is(protocol, "websocket") => websocket(request).map_or_else(
-            |why| Err(Refusal::Malformed(why)),
-            |()| Ok(Some(protocol.clone())),
-        ),
+        true if is(protocol, "websocket") => websocket(request)
+            .map_or_else(|why| Err(Refusal::Malformed(why)), |()| Ok(Some(protocol.clone()))),
         true => Ok(Some(protocol.clone())),
     }
 }
@@ -136,10 +128,8 @@ pub(super) fn is_granted(wish: &HeaderValue, headers: &HeaderMap) -> bool {
 fn may_be_asked_for(protocol: &HeaderValue) -> bool {
     let token = |byte: &u8| byte.is_ascii_graphic() && *byte != b',';
     let name = protocol.as_bytes();
-    let begins = |start: &[u8]| {
-        name.get(..start.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(start))
-    };
+    let begins =
+        |start: &[u8]| name.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
     !name.is_empty()
         && name.iter().all(token)
         && !begins(b"h2")
@@ -170,8 +160,7 @@ fn websocket(request: &Request<Body>) -> Result<(), &'static str> {
 fn connection_says_upgrade(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| {
         value.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+            text.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
         })
     })
 }

@@ -135,9 +135,10 @@ impl Gate {
             entry.with(Route::new(&entry.value, upstream, metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
-        let development = config.gitlab.into_iter().filter_map(|(name, gitlab)| {
-            gitlab.insecure_allow_development_gitlab.then_some(name)
-        });
+        let development = config
+            .gitlab
+            .into_iter()
+            .filter_map(|(name, gitlab)| gitlab.insecure_allow_development_gitlab.then_some(name));
         Ok(Self {
             shared: shared.clone(),
             routes,
@@ -151,6 +152,7 @@ impl Gate {
             none: shared.metrics.route("none"),
             users,
             development: development.collect(),
+            exposed: !config.server.listen.ip().is_loopback(),
         })
     }
 }
@@ -161,13 +163,16 @@ fn providers(
     env: Env<'_>,
 ) -> Result<BTreeMap<String, Arc<Provider>>, BuildError> {
     let mut providers = BTreeMap::new();
-    for (name, gitlab) in &plan.config.gitlab {
-        let secret = plan.secrets.get(name).cloned();
+    for (name, mut gitlab) in plan.config.gitlab.clone() {
+        if gitlab.label.is_none() && plan.config.gitlab.len() > 1 {
+            gitlab.label = gitlab.base_url.host_str().map(Into::into);
+        }
+        let secret = plan.secrets.get(&name).cloned();
         let observe = Arc::new(Observed(shared.metrics.clone()));
-        let needs = needs(&plan.config, name);
-        let provider = Provider::new(name, gitlab, secret, needs, &shared.roots, env, observe)
+        let needs = needs(&plan.config, &name);
+        let provider = Provider::new(&name, &gitlab, secret, needs, &shared.roots, env, observe)
             .map_err(|error| BuildError::GitLab(name.clone(), error))?;
-        providers.insert(name.clone(), Arc::new(provider));
+        providers.insert(name, Arc::new(provider));
     }
     Ok(providers)
 }
@@ -181,9 +186,9 @@ pub(super) fn needs(config: &config::Config, name: &str) -> Needs {
         Some(config::Allow::Rules(rules)) => Some(rules),
         Some(config::Allow::Public | config::Allow::SignedIn) | None => None,
     });
-    let groups = rules.flatten().filter_map(|rule| {
-        Some(GroupNeed { path: rule.group.clone()?, role: rule.role })
-    });
+    let groups = rules
+        .flatten()
+        .filter_map(|rule| Some(GroupNeed { path: rule.group.clone()?, role: rule.role }));
     Needs { groups: groups.collect(), hand_on: config.identity.groups.clone() }
 }
 

@@ -127,8 +127,7 @@ impl Gate {
         now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
-        let provider =
-            self.authenticator.providers.get(gitlab).ok_or(Attempt::UnknownGitLab)?;
+        let provider = self.authenticator.providers.get(gitlab).ok_or(Attempt::UnknownGitLab)?;
         let start = Start {
             provider,
             rd,
@@ -156,6 +155,9 @@ impl Gate {
             },
             Err(attempt) => return Err(attempt.into()),
         };
+        if let Some(reason) = self.playground() {
+            return Err(Attempt::Client(reason.into()).into());
+        }
         self.authenticator.replace(target, headers, now).await;
         story.audit(AuditEvent::SignIn, Some(&landed.session));
         story.set_cookies.extend(landed.set_cookies);

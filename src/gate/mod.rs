@@ -57,6 +57,8 @@ pub struct Gate {
     users: UsersFiles,
     /// GitLabs that may be development ones.
     development: BTreeSet<String>,
+    /// Whether others than this machine can connect.
+    exposed: bool,
 }
 
 /// A refusal together with what was known when it came.
@@ -116,9 +118,10 @@ impl Gate {
         self.authenticator.providers.values()
     }
 
-    /// What is wrong, if a GitLab has turned out to be the development one, which asks for no password, and the configuration does not say that this is meant.
+    /// What is wrong, if a GitLab has turned out to be the development one, which asks for no password, strangers can reach labgate, and the
+    /// configuration does not say that this is meant.
     pub fn playground(&self) -> Option<String> {
-        let found = self.providers().find(|provider| {
+        let found = self.providers().filter(|_| self.exposed).find(|provider| {
             provider.is_development() && !self.development.contains(provider.name())
         })?;
         let name = found.name();
@@ -235,7 +238,7 @@ impl Gate {
         story: &Story<'_>,
     ) -> Result<(Request, Passage), Refusal> {
         let mut request = Request::from_parts(parts, body);
-        let origin = forward::Origin {
+        let caller = forward::Caller {
             peer: peer.addr.ip(),
             client: target.client,
             trusted: target.trusted,
@@ -243,7 +246,7 @@ impl Gate {
             host: &target.origin.host,
             port: target.origin.port_or_default(),
         };
-        let passage = forward::prepare(&mut request, &origin)?;
+        let passage = forward::prepare(&mut request, &caller)?;
         let headers = request.headers_mut();
         self.headers.strip(headers);
         self.cookie.strip(headers);

@@ -196,6 +196,15 @@ impl Draft<'_> {
                 }
             }
             self.transport(&key, gitlab);
+            let state = ["read_user", "read_api", "api"];
+            let told = gitlab.scopes.iter().any(|scope| state.contains(&scope.as_str()));
+            if !told && !super::build::needs(self.config, name).ask_api() {
+                self.advise(
+                    &format!("{key}.scopes"),
+                    "without `read_user` GitLab does not say whether an account is blocked",
+                    "add `read_user`, here and where the application is registered",
+                );
+            }
         }
         secrets
     }
@@ -349,11 +358,10 @@ impl Draft<'_> {
     /// Anybody can have an account at gitlab.com, with any address that they can receive mail at.
     fn all_of_gitlab_com(&mut self, key: &str, route: &config::Route, allow: &Allow) {
         let admits = |name: &String| route.gitlab.as_ref().is_none_or(|names| names.contains(name));
-        let open = self
-            .config
-            .gitlab
-            .iter()
-            .any(|(name, gitlab)| admits(name) && gitlab.base_url.host_str() == Some("gitlab.com"));
+        let open =
+            self.config.gitlab.iter().any(|(name, gitlab)| {
+                admits(name) && gitlab.base_url.host_str() == Some("gitlab.com")
+            });
         match allow {
             Allow::SignedIn if open && !route.insecure_allow_all_of_gitlab_com => self.advise(
                 key,

@@ -83,10 +83,7 @@ pub enum IdentifyError {
 impl From<CallError> for IdentifyError {
     fn from(source: CallError) -> Self {
         let retry_after = source.retry_after();
-        Self::Unavailable {
-            retry_after,
-            source,
-        }
+        Self::Unavailable { retry_after, source }
     }
 }
 
@@ -131,10 +128,7 @@ impl Provider {
         let (info, claims) = self.userinfo(access_token).await?;
         let sub = user.id.to_string();
         if info.sub != sub {
-            return Err(IdentifyError::Subject {
-                user: sub,
-                userinfo: info.sub,
-            });
+            return Err(IdentifyError::Subject { user: sub, userinfo: info.sub });
         }
         let email = self.email(&info);
         let mut groups = self.needs.reduce(&claims);
@@ -153,10 +147,7 @@ impl Provider {
 
     async fn user(&self, token: &str) -> Result<User, IdentifyError> {
         const ENDPOINT: &str = "/api/v4/user";
-        let answer = self
-            .client
-            .get("user", "api/v4/user", Some(token), USUAL)
-            .await?;
+        let answer = self.client.get("user", "api/v4/user", Some(token), USUAL).await?;
         let user: User = match answer.status.as_u16() {
             200 => parse(&answer.body, ENDPOINT)?,
             403 => return Err(ended(&answer).unwrap_or_else(|| refused(&answer, ENDPOINT))),
@@ -176,15 +167,9 @@ impl Provider {
 
     async fn userinfo(&self, token: &str) -> Result<(UserInfo, Claims), IdentifyError> {
         const ENDPOINT: &str = "/oauth/userinfo";
-        let answer = self
-            .client
-            .get("userinfo", "oauth/userinfo", Some(token), USERINFO)
-            .await?;
+        let answer = self.client.get("userinfo", "oauth/userinfo", Some(token), USERINFO).await?;
         match answer.status.as_u16() {
-            200 => Ok((
-                parse(&answer.body, ENDPOINT)?,
-                parse(&answer.body, ENDPOINT)?,
-            )),
+            200 => Ok((parse(&answer.body, ENDPOINT)?, parse(&answer.body, ENDPOINT)?)),
             _ => Err(refused(&answer, ENDPOINT)),
         }
     }
@@ -195,15 +180,9 @@ impl Provider {
         let plain = |email: &&String| {
             email.len() <= EMAIL
                 && email.contains('@')
-                && !email
-                    .chars()
-                    .any(|sign| sign.is_control() || sign.is_whitespace())
+                && !email.chars().any(|sign| sign.is_control() || sign.is_whitespace())
         };
-        info.email
-            .as_ref()
-            .filter(|_| counts)
-            .filter(plain)
-            .cloned()
+        info.email.as_ref().filter(|_| counts).filter(plain).cloned()
     }
 
     /// Asks for the roles that the claims leave open.
@@ -243,18 +222,13 @@ impl Provider {
         const ENDPOINT: &str = "/api/v4/groups/:id/members/all";
         let group = utf8_percent_encode(path, SEGMENT);
         let path = format!("api/v4/groups/{group}/members/all/{sub}");
-        let answer = self
-            .client
-            .get("members", &path, Some(token), USUAL)
-            .await?;
+        let answer = self.client.get("members", &path, Some(token), USUAL).await?;
         let member: Member = match answer.status.as_u16() {
             200 => parse(&answer.body, ENDPOINT)?,
             404 if answer.json => return Ok(None),
             _ => return Err(refused(&answer, ENDPOINT)),
         };
-        let active = member
-            .membership_state
-            .is_none_or(|state| state == "active");
+        let active = member.membership_state.is_none_or(|state| state == "active");
         Ok(AccessLevel::from_number(member.access_level).filter(|_| active))
     }
 }
@@ -296,10 +270,7 @@ fn lacks_scope(answer: &Answer) -> bool {
 }
 
 fn complaint(answer: &Answer) -> Option<Complaint> {
-    answer
-        .json
-        .then(|| serde_json::from_slice(&answer.body).ok())
-        .flatten()
+    answer.json.then(|| serde_json::from_slice(&answer.body).ok()).flatten()
 }
 
 /// A guess at the cause, for words only: GitLab may change its texts.

@@ -70,9 +70,7 @@ impl Authorize {
             endpoint,
             client_id: config.client_id.clone(),
             scope,
-            fixed: fixed
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            fixed: fixed.map(|(key, value)| (key.clone(), value.clone())).collect(),
             forwarded: config.forward_params.clone(),
         })
     }

@@ -80,9 +80,7 @@ impl Breaker {
     /// How long until a call is let through again, zero if at once.
     pub(super) fn wait(&self) -> Duration {
         let retry = self.lock().retry;
-        retry.map_or(Duration::ZERO, |retry| {
-            retry.saturating_duration_since(Instant::now())
-        })
+        retry.map_or(Duration::ZERO, |retry| retry.saturating_duration_since(Instant::now()))
     }
 
     /// Waits for the circuit to open.
@@ -182,10 +180,7 @@ mod tests {
         breaker.note(Verdict::Later(Duration::from_hours(24)));
         assert_eq!(breaker.admit(), Err(LONGEST_ASKED));
         breaker.note(Verdict::Up);
-        assert!(
-            breaker.admit().is_err(),
-            "an older call's answer doesn't end it"
-        );
+        assert!(breaker.admit().is_err(), "an older call's answer doesn't end it");
         advance(LONGEST_ASKED).await;
         assert_eq!(breaker.admit(), Ok(()));
         breaker.note(Verdict::Up);

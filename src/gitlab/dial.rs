@@ -105,10 +105,9 @@ pub(super) fn proxy(
         return Ok(None);
     };
     match found.uri().scheme_str() {
-        Some("http") => Ok(Some(Proxy {
-            address: found.uri().clone(),
-            login: found.basic_auth().cloned(),
-        })),
+        Some("http") => {
+            Ok(Some(Proxy { address: found.uri().clone(), login: found.basic_auth().cloned() }))
+        },
         _ => Err(ProviderError::Proxy),
     }
 }
@@ -172,14 +171,10 @@ impl Dial {
         tcp.set_nodelay(true);
         match proxy {
             None => Self::Direct(tcp),
-            Some(Proxy {
-                address,
-                login: None,
-            }) => Self::Proxied(Tunnel::new(address, tcp)),
-            Some(Proxy {
-                address,
-                login: Some(login),
-            }) => Self::Proxied(Tunnel::new(address, tcp).with_auth(login)),
+            Some(Proxy { address, login: None }) => Self::Proxied(Tunnel::new(address, tcp)),
+            Some(Proxy { address, login: Some(login) }) => {
+                Self::Proxied(Tunnel::new(address, tcp).with_auth(login))
+            },
         }
     }
 }

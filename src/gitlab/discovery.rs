@@ -56,24 +56,16 @@ struct Document {
 impl Discovery {
     pub(super) fn new(base: &Url) -> Self {
         let expected = base.as_str().trim_end_matches('/').to_owned();
-        Self {
-            expected,
-            found: ArcSwapOption::empty(),
-        }
+        Self { expected, found: ArcSwapOption::empty() }
     }
 
     pub(super) fn issuer(&self) -> String {
         let found = self.found.load();
-        found
-            .as_ref()
-            .map_or_else(|| self.expected.clone(), |found| found.issuer.clone())
+        found.as_ref().map_or_else(|| self.expected.clone(), |found| found.issuer.clone())
     }
 
     pub(super) fn is_development(&self) -> bool {
-        self.found
-            .load()
-            .as_ref()
-            .is_some_and(|found| found.development)
+        self.found.load().as_ref().is_some_and(|found| found.development)
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -91,10 +83,8 @@ impl Discovery {
                 expected: self.expected.clone(),
             });
         }
-        let found = Found {
-            issuer: document.issuer,
-            development: document.labgate_development_gitlab,
-        };
+        let found =
+            Found { issuer: document.issuer, development: document.labgate_development_gitlab };
         self.found.store(Some(found.into()));
         Ok(())
     }
@@ -112,8 +102,7 @@ impl Provider {
         match answer.status.as_u16() {
             200 => {
                 let document = serde_json::from_slice(&answer.body);
-                self.discovery
-                    .accept(document.map_err(|_| DiscoveryError::Answer)?)
+                self.discovery.accept(document.map_err(|_| DiscoveryError::Answer)?)
             },
             status => Err(DiscoveryError::Unavailable(CallError::Status(status, None))),
         }

@@ -37,25 +37,21 @@ pub struct Needs {
 impl GroupNeed {
     /// Whether the claims can't decide it: they name roles from developer upwards only.
     fn is_below_developer(&self) -> bool {
-        self.role
-            .is_some_and(|role| role > AccessLevel::MINIMAL && role < AccessLevel::DEVELOPER)
+        self.role.is_some_and(|role| role > AccessLevel::MINIMAL && role < AccessLevel::DEVELOPER)
     }
 }
 
 impl Needs {
     /// Whether some rule can only be decided by asking GitLab's API for the role.
-    pub(super) fn ask_api(&self) -> bool {
+    pub fn ask_api(&self) -> bool {
         self.groups.iter().any(GroupNeed::is_below_developer)
     }
 
     /// The memberships that matter: those that rules mention first, then those handed on, in GitLab's order; each group once.
     pub(super) fn reduce(&self, claims: &Claims) -> Vec<Membership> {
         let roles = claims.roles();
-        let written: HashMap<String, &str> = claims
-            .groups
-            .iter()
-            .map(|path| (path.to_ascii_lowercase(), path.as_str()))
-            .collect();
+        let written: HashMap<String, &str> =
+            claims.groups.iter().map(|path| (path.to_ascii_lowercase(), path.as_str())).collect();
         let mut seen = HashSet::new();
         let mut memberships = Vec::new();
         for need in &self.groups {
@@ -66,10 +62,7 @@ impl Needs {
             });
             if let Some(level) = level.filter(|_| !seen.contains(&lower)) {
                 let path = written.get(&lower).copied().unwrap_or(need.path.as_str());
-                memberships.push(Membership {
-                    path: path.into(),
-                    level,
-                });
+                memberships.push(Membership { path: path.into(), level });
                 seen.insert(lower);
             }
         }
@@ -97,19 +90,14 @@ impl Needs {
                     && need.role.is_some_and(|role| membership.level < role)
             })
         };
-        let found = memberships
-            .iter()
-            .enumerate()
-            .filter(|(_, membership)| undecided(membership));
+        let found = memberships.iter().enumerate().filter(|(_, membership)| undecided(membership));
         found.map(|(index, _)| index).collect()
     }
 }
 
 /// The highest level that `level` knows of `path` or an ancestor.
 fn effective(path: &str, level: impl Fn(&str) -> Option<AccessLevel>) -> Option<AccessLevel> {
-    let ancestors = path
-        .match_indices('/')
-        .filter_map(|(end, _)| path.get(..end));
+    let ancestors = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
     ancestors.chain([path]).filter_map(level).max()
 }
 
@@ -136,9 +124,7 @@ impl Claims {
             (&self.owner, AccessLevel::OWNER),
         ];
         let roles = lists.into_iter().flat_map(|(paths, level)| {
-            paths
-                .iter()
-                .map(move |path| (path.to_ascii_lowercase(), level))
+            paths.iter().map(move |path| (path.to_ascii_lowercase(), level))
         });
         // The lists go upwards, so the highest role stays.
         roles.collect()

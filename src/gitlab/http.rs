@@ -143,8 +143,7 @@ impl Client {
             Ok(answer) => answer.status.as_str().to_owned(),
             Err(error) => error.label(),
         };
-        self.observe
-            .request(&self.gitlab, endpoint, &label, start.elapsed());
+        self.observe.request(&self.gitlab, endpoint, &label, start.elapsed());
         result
     }
 
@@ -161,18 +160,15 @@ impl Client {
     async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Judged {
         let by_user = request.uri().path().contains("/api/v4/");
         let failed = |error| (error, Verdict::Down);
-        let response = self
-            .send(request)
-            .await
-            .map_err(|error| failed(self.connect_error(error)))?;
+        let response =
+            self.send(request).await.map_err(|error| failed(self.connect_error(error)))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, limit)
-            .collect()
-            .await
-            .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => (CallError::TooLong(limit), Verdict::Unclear),
-                None => failed(CallError::Broken(error)),
-            })?;
+        let body = Limited::new(body, limit).collect().await.map_err(|error| match error
+            .downcast_ref::<LengthLimitError>(
+        ) {
+            Some(_) => (CallError::TooLong(limit), Verdict::Unclear),
+            None => failed(CallError::Broken(error)),
+        })?;
         judge(head.status, &head.headers, body.to_bytes(), by_user)
     }
 
@@ -243,12 +239,8 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) ->
         _ => {
             let challenge = headers.get(WWW_AUTHENTICATE);
             let challenge = challenge.and_then(|value| value.to_str().ok());
-            let answer = Answer {
-                status,
-                json,
-                challenge: challenge.unwrap_or_default().to_owned(),
-                body,
-            };
+            let answer =
+                Answer { status, json, challenge: challenge.unwrap_or_default().to_owned(), body };
             Ok((answer, Verdict::Up))
         },
     }
@@ -256,9 +248,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) ->
 
 /// A limit that one user has used up must not shut GitLab for everybody else.
 fn too_many(headers: &HeaderMap, wait: Option<Duration>, by_user: bool) -> Verdict {
-    let name = headers
-        .get("ratelimit-name")
-        .and_then(|name| name.to_str().ok());
+    let name = headers.get("ratelimit-name").and_then(|name| name.to_str().ok());
     let for_all = match name {
         Some(name) => name.contains("unauthenticated") || !name.contains("authenticated"),
         None => !by_user,
@@ -273,20 +263,14 @@ fn too_many(headers: &HeaderMap, wait: Option<Duration>, by_user: bool) -> Verdi
 /// `Retry-After` (seconds or a date) or `RateLimit-Reset` (Unix time), counted from the answer's own `Date`.
 fn pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let date = |text: &str| {
-        jiff::fmt::rfc2822::parse(text)
-            .ok()
-            .map(|date| date.timestamp())
-    };
+    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
     let sent = text(DATE.as_str()).and_then(date);
     let after_sent = |then: jiff::Timestamp| {
         let seconds = then.as_second().checked_sub(sent?.as_second())?;
         u64::try_from(seconds).ok().map(Duration::from_secs)
     };
     let asked = text(RETRY_AFTER.as_str());
-    let seconds = asked
-        .and_then(|text| text.parse().ok())
-        .map(Duration::from_secs);
+    let seconds = asked.and_then(|text| text.parse().ok()).map(Duration::from_secs);
     let dated = || asked.and_then(date).and_then(after_sent);
     let reset = || {
         let unix = text("ratelimit-reset")?.parse().ok()?;

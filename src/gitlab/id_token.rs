@@ -121,9 +121,8 @@ impl From<KeyError> for IdTokenError {
         match error {
             KeyError::Unknown => Self::UnknownKey,
             KeyError::Document => Self::Keys,
-            KeyError::Unavailable(source) => Self::Unavailable {
-                retry_after: source.retry_after(),
-                source,
+            KeyError::Unavailable(source) => {
+                Self::Unavailable { retry_after: source.retry_after(), source }
             },
         }
     }
@@ -214,16 +213,10 @@ impl Provider {
         if !of_this_sign_in {
             return Err(IdTokenError::Nonce);
         }
-        if claims
-            .at_hash
-            .is_some_and(|hash| !same(&hash, &access_token_hash(&tokens.access)))
-        {
+        if claims.at_hash.is_some_and(|hash| !same(&hash, &access_token_hash(&tokens.access))) {
             return Err(IdTokenError::AccessTokenHash);
         }
-        Ok(IdClaims {
-            issuer,
-            sub: claims.sub,
-        })
+        Ok(IdClaims { issuer, sub: claims.sub })
     }
 }
 
@@ -246,19 +239,16 @@ fn key_id(header: &str) -> Result<Option<String>, IdTokenError> {
 }
 
 fn part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, IdTokenError> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| IdTokenError::Malformed)?;
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| IdTokenError::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| IdTokenError::Malformed)
 }
 
 fn check_audience(claims: &Claims, client_id: &str) -> Result<(), IdTokenError> {
     let (ours, others) = match &claims.aud {
         Audience::One(one) => (one == client_id, false),
-        Audience::Many(many) => (
-            many.iter().any(|one| one == client_id),
-            many.iter().any(|one| one != client_id),
-        ),
+        Audience::Many(many) => {
+            (many.iter().any(|one| one == client_id), many.iter().any(|one| one != client_id))
+        },
     };
     match (ours, claims.azp.as_deref()) {
         (false, _) => Err(IdTokenError::Audience),

@@ -79,27 +79,14 @@ struct Rsa {
 impl Set {
     fn parse(body: &[u8], since: Instant) -> Result<Self, KeyError> {
         let document: Document = serde_json::from_slice(body).map_err(|_| KeyError::Document)?;
-        let keys: Vec<_> = document
-            .keys
-            .into_iter()
-            .filter_map(rsa)
-            .take(KEYS)
-            .collect();
-        if keys.is_empty() {
-            Err(KeyError::Document)
-        } else {
-            Ok(Self { keys, since })
-        }
+        let keys: Vec<_> = document.keys.into_iter().filter_map(rsa).take(KEYS).collect();
+        if keys.is_empty() { Err(KeyError::Document) } else { Ok(Self { keys, since }) }
     }
 
     /// The keys that may have signed a token with this key id; without one, all.
     fn find(&self, kid: Option<&str>) -> Vec<DecodingKey> {
         let fits = |own: &Option<String>| kid.is_none() || own.as_deref() == kid;
-        self.keys
-            .iter()
-            .filter(|(own, _)| fits(own))
-            .map(|(_, key)| key.clone())
-            .collect()
+        self.keys.iter().filter(|(own, _)| fits(own)).map(|(_, key)| key.clone()).collect()
     }
 }
 
@@ -107,10 +94,7 @@ impl Set {
 fn rsa(key: serde_json::Value) -> Option<(Option<String>, DecodingKey)> {
     let key: Rsa = serde_json::from_value(key).ok()?;
     let fits = key.kty == "RSA"
-        && key
-            .purpose
-            .as_deref()
-            .is_none_or(|purpose| purpose == "sig")
+        && key.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
         && key.alg.as_deref().is_none_or(|alg| alg == "RS256");
     let parsed = DecodingKey::from_rsa_components(&key.n, &key.e).ok()?;
     fits.then_some((key.kid, parsed))
@@ -122,11 +106,7 @@ impl Provider {
         &self,
         kid: Option<&str>,
     ) -> Result<Vec<DecodingKey>, KeyError> {
-        let known = self
-            .keys
-            .known
-            .load_full()
-            .filter(|set| set.since.elapsed() < LIFE);
+        let known = self.keys.known.load_full().filter(|set| set.since.elapsed() < LIFE);
         let found = known.as_ref().map(|set| set.find(kid)).unwrap_or_default();
         let Some(set) = known.filter(|_| !found.is_empty()) else {
             return self.fetch_for(kid).await;
@@ -160,36 +140,21 @@ impl Provider {
     fn after_fetch(&self, kid: Option<&str>) -> Result<Vec<DecodingKey>, KeyError> {
         let known = self.keys.known.load();
         let found = known.as_ref().map(|set| set.find(kid)).unwrap_or_default();
-        if found.is_empty() {
-            Err(KeyError::Unknown)
-        } else {
-            Ok(found)
-        }
+        if found.is_empty() { Err(KeyError::Unknown) } else { Ok(found) }
     }
 
     /// Fetches the keys unless that was tried just now.
     async fn fetch(&self, tried: &mut Tried) -> Result<(), KeyError> {
-        let have = self
-            .keys
-            .known
-            .load()
-            .as_ref()
-            .is_some_and(|set| set.since.elapsed() < LIFE);
-        let (last, pause) = if have {
-            (&mut tried.with, THROTTLE)
-        } else {
-            (&mut tried.without, EMPTY)
-        };
+        let have = self.keys.known.load().as_ref().is_some_and(|set| set.since.elapsed() < LIFE);
+        let (last, pause) =
+            if have { (&mut tried.with, THROTTLE) } else { (&mut tried.without, EMPTY) };
         let wait = last.map_or(Duration::ZERO, |last| pause.saturating_sub(last.elapsed()));
         match (wait.is_zero(), have) {
             (true, _) => *last = Some(Instant::now()),
             (false, true) => return Err(KeyError::Unknown),
             (false, false) => return Err(KeyError::Unavailable(CallError::Down(wait))),
         }
-        let answer = self
-            .client
-            .get("keys", "oauth/discovery/keys", None, DOCUMENT)
-            .await;
+        let answer = self.client.get("keys", "oauth/discovery/keys", None, DOCUMENT).await;
         let answer = answer.map_err(KeyError::Unavailable)?;
         match answer.status.as_u16() {
             200 => {

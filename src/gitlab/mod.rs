@@ -164,8 +164,7 @@ impl Provider {
 
     /// How many memberships of `identity`, from the first, are in groups that rules mention.
     pub fn ruled_groups(&self, identity: &Identity) -> usize {
-        let ruled =
-            |path: &str| self.needs.groups.iter().any(|need| need.path.is(path));
+        let ruled = |path: &str| self.needs.groups.iter().any(|need| need.path.is(path));
         identity.groups.iter().take_while(|membership| ruled(&membership.path)).count()
     }
 

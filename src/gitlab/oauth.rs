@@ -177,9 +177,8 @@ impl Provider {
             Failure::Grant => ExchangeError::InvalidGrant,
             Failure::Client => ExchangeError::InvalidClient,
             Failure::Answer(what) => ExchangeError::Answer(what),
-            Failure::Call(source) => ExchangeError::Unavailable {
-                retry_after: source.retry_after(),
-                source,
+            Failure::Call(source) => {
+                ExchangeError::Unavailable { retry_after: source.retry_after(), source }
             },
         })
     }
@@ -331,12 +330,7 @@ fn tokens(answer: &Response) -> Result<TokenSet, Failure> {
         access: Zeroizing::new(access.clone()),
         refresh: refresh.map(|token| Zeroizing::new(token.clone())),
         expires_in: answer.expires_in().unwrap_or(LIFETIME).min(LONGEST),
-        scope: answer
-            .scopes()
-            .into_iter()
-            .flatten()
-            .map(|scope| scope.to_string())
-            .collect(),
+        scope: answer.scopes().into_iter().flatten().map(|scope| scope.to_string()).collect(),
         id_token: id_token.cloned(),
     })
 }

@@ -30,16 +30,7 @@ fn config(url: &str) -> config::GitLab {
 fn provider_of(config: &config::GitLab, needs: Needs) -> Provider {
     let secret = Some(Zeroizing::new(SECRET.to_owned()));
     let observe = Arc::new(Unobserved);
-    Provider::new(
-        "main",
-        config,
-        secret,
-        needs,
-        &Roots::none(),
-        &|_| None,
-        observe,
-    )
-    .unwrap()
+    Provider::new("main", config, secret, needs, &Roots::none(), &|_| None, observe).unwrap()
 }
 
 fn provider(script: &Script) -> Provider {
@@ -47,10 +38,7 @@ fn provider(script: &Script) -> Provider {
 }
 
 fn everything() -> Needs {
-    Needs {
-        groups: Vec::new(),
-        hand_on: vec![GroupPattern::any()],
-    }
+    Needs { groups: Vec::new(), hand_on: vec![GroupPattern::any()] }
 }
 
 fn path(path: &str) -> GroupPath {
@@ -58,10 +46,7 @@ fn path(path: &str) -> GroupPath {
 }
 
 fn need(group: &str, role: Option<AccessLevel>) -> GroupNeed {
-    GroupNeed {
-        path: path(group),
-        role,
-    }
+    GroupNeed { path: path(group), role }
 }
 
 /// Remembers what it was told.
@@ -70,10 +55,7 @@ struct Told(Mutex<Vec<(String, &'static str, String)>>);
 
 impl Observe for Told {
     fn request(&self, gitlab: &str, endpoint: &'static str, status: &str, _: Duration) {
-        self.0
-            .lock()
-            .unwrap()
-            .push((gitlab.into(), endpoint, status.into()));
+        self.0.lock().unwrap().push((gitlab.into(), endpoint, status.into()));
     }
 }
 
@@ -107,84 +89,34 @@ fn every_call_can_run_on_any_thread() {
 fn read_api_is_asked_for_only_when_a_rule_needs_it() {
     let scopes = |configured: &[&str], needs: Needs| {
         let configured: Vec<_> = configured.iter().map(ToString::to_string).collect();
-        scopes(&configured, &needs)
-            .ok()
-            .map(|scopes| scopes.join(" "))
+        scopes(&configured, &needs).ok().map(|scopes| scopes.join(" "))
     };
-    let role = |role| Needs {
-        groups: vec![need("acme", role)],
-        hand_on: Vec::new(),
-    };
+    let role = |role| Needs { groups: vec![need("acme", role)], hand_on: Vec::new() };
     let usual = ["openid", "email", "read_user"];
-    assert_eq!(
-        scopes(&usual, role(None)).unwrap(),
-        "openid email read_user"
-    );
-    for enough in [
-        AccessLevel::MINIMAL,
-        AccessLevel::DEVELOPER,
-        AccessLevel::OWNER,
-    ] {
-        assert_eq!(
-            scopes(&usual, role(Some(enough))).unwrap(),
-            "openid email read_user"
-        );
+    assert_eq!(scopes(&usual, role(None)).unwrap(), "openid email read_user");
+    for enough in [AccessLevel::MINIMAL, AccessLevel::DEVELOPER, AccessLevel::OWNER] {
+        assert_eq!(scopes(&usual, role(Some(enough))).unwrap(), "openid email read_user");
     }
-    for below in [
-        AccessLevel::GUEST,
-        AccessLevel::PLANNER,
-        AccessLevel::REPORTER,
-    ] {
-        assert_eq!(
-            scopes(&usual, role(Some(below))).unwrap(),
-            "openid email read_user read_api"
-        );
+    for below in [AccessLevel::GUEST, AccessLevel::PLANNER, AccessLevel::REPORTER] {
+        assert_eq!(scopes(&usual, role(Some(below))).unwrap(), "openid email read_user read_api");
     }
     let reporter = role(Some(AccessLevel::REPORTER));
-    assert_eq!(
-        scopes(&["openid", "read_api"], reporter.clone()).unwrap(),
-        "openid read_api"
-    );
+    assert_eq!(scopes(&["openid", "read_api"], reporter.clone()).unwrap(), "openid read_api");
     assert_eq!(scopes(&["openid"], reporter).unwrap(), "openid read_api");
-    assert_eq!(
-        scopes(&["openid", "email"], role(None)),
-        None,
-        "blocked users would be invisible"
-    );
+    assert_eq!(scopes(&["openid", "email"], role(None)), None, "blocked users would be invisible");
 }
 
 #[test]
 fn a_table_that_cannot_work_is_refused() {
     let make = |config: &config::GitLab, env: &dyn Fn(&str) -> Option<String>| {
         let observe = Arc::new(Unobserved);
-        Provider::new(
-            "main",
-            config,
-            None,
-            everything(),
-            &Roots::none(),
-            env,
-            observe,
-        )
-        .map(drop)
+        Provider::new("main", config, None, everything(), &Roots::none(), env, observe).map(drop)
     };
     let base = config("https://gitlab.example/");
     assert!(make(&base, &|_| None).is_ok());
-    let nobody = config::GitLab {
-        client_id: String::new(),
-        ..base.clone()
-    };
-    assert!(matches!(
-        make(&nobody, &|_| None),
-        Err(ProviderError::ClientId)
-    ));
-    for ours in [
-        "redirect_uri",
-        "state",
-        "scope",
-        "code_challenge",
-        "request",
-    ] {
+    let nobody = config::GitLab { client_id: String::new(), ..base.clone() };
+    assert!(matches!(make(&nobody, &|_| None), Err(ProviderError::ClientId)));
+    for ours in ["redirect_uri", "state", "scope", "code_challenge", "request"] {
         let mut fixed = base.clone();
         fixed.authorize_params.insert(ours.into(), "x".into());
         let mut forwarded = base.clone();
@@ -194,29 +126,14 @@ fn a_table_that_cannot_work_is_refused() {
             assert!(matches!(found, Err(ProviderError::Parameter(name)) if name == ours));
         }
     }
-    let lost = config::GitLab {
-        ca: Some("/nowhere/ca.pem".into()),
-        ..base.clone()
-    };
-    assert!(matches!(
-        make(&lost, &|_| None),
-        Err(ProviderError::CaFile(_))
-    ));
-    for content in [
-        "",
-        "no PEM",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    ] {
+    let lost = config::GitLab { ca: Some("/nowhere/ca.pem".into()), ..base.clone() };
+    assert!(matches!(make(&lost, &|_| None), Err(ProviderError::CaFile(_))));
+    for content in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+    {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        let bad = config::GitLab {
-            ca: Some(file.path().into()),
-            ..base.clone()
-        };
-        assert!(
-            matches!(make(&bad, &|_| None), Err(ProviderError::CaContent)),
-            "{content}"
-        );
+        let bad = config::GitLab { ca: Some(file.path().into()), ..base.clone() };
+        assert!(matches!(make(&bad, &|_| None), Err(ProviderError::CaContent)), "{content}");
     }
     let proxy = |key: &str| (key == "HTTPS_PROXY").then(|| "https://proxy.example:3128".into());
     assert!(matches!(make(&base, &proxy), Err(ProviderError::Proxy)));

@@ -27,13 +27,8 @@ const STRIPPED: [&str; 5] = [
 ];
 
 /// Stripped from clients alone and before another `-`.
-const STRIPPED_STEMS: [&str; 5] = [
-    "remote",
-    "x-auth-request",
-    "x-labgate",
-    "x-remote",
-    "x-webauth",
-];
+const STRIPPED_STEMS: [&str; 5] =
+    ["remote", "x-auth-request", "x-labgate", "x-remote", "x-webauth"];
 
 /// Names that say something else, so that no identity may be written there.
 const RESERVED: [&str; 38] = [
@@ -117,10 +112,7 @@ impl HeaderTable {
         for (header, says) in headers {
             match entry(header, says, &written) {
                 Ok(entry) => written.push(entry),
-                Err(reason) => errors.push(HeaderTableError {
-                    header: header.clone(),
-                    reason,
-                }),
+                Err(reason) => errors.push(HeaderTableError { header: header.clone(), reason }),
             }
         }
         if !errors.is_empty() {
@@ -178,20 +170,14 @@ fn entry(
     }
     let twin = |(other, _): &&(HeaderName, Template)| same(other.as_str(), name.as_str());
     if let Some((other, _)) = earlier.iter().find(twin) {
-        return Err(format!(
-            "applications may take it for `{other}`, which is listed too"
-        ));
+        return Err(format!("applications may take it for `{other}`, which is listed too"));
     }
     Ok((name, says.parse()?))
 }
 
 /// Any sign counts as `-`; header names are in lower case already, and what is not is taken for it.
 fn fold_byte(byte: u8) -> u8 {
-    if byte.is_ascii_alphanumeric() {
-        byte.to_ascii_lowercase()
-    } else {
-        b'-'
-    }
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 /// The bit of a name's first byte.
@@ -203,10 +189,7 @@ fn initial(name: &str) -> u128 {
 /// Whether two names are one for an application that folds signs and case.
 fn same(one: &str, other: &str) -> bool {
     one.len() == other.len()
-        && one
-            .bytes()
-            .zip(other.bytes())
-            .all(|(one, other)| fold_byte(one) == fold_byte(other))
+        && one.bytes().zip(other.bytes()).all(|(one, other)| fold_byte(one) == fold_byte(other))
 }
 
 fn is_any(names: &[&str], name: &str) -> bool {

@@ -41,10 +41,7 @@ pub struct Membership {
 impl Identity {
     /// The effective role in `group`: that of the membership in it or in an ancestor, whichever is most.
     pub fn level_in(&self, group: &GroupPath) -> Option<AccessLevel> {
-        let within = self
-            .groups
-            .iter()
-            .filter(|membership| group.is_within(&membership.path));
+        let within = self.groups.iter().filter(|membership| group.is_within(&membership.path));
         within.map(|membership| membership.level).max()
     }
 

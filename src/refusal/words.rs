@@ -21,12 +21,7 @@ pub struct Words {
 
 impl Words {
     const fn new(title: &'static str, detail: &'static str, advice: &'static str) -> Self {
-        Self {
-            title,
-            detail: Cow::Borrowed(detail),
-            advice,
-            operator: None,
-        }
+        Self { title, detail: Cow::Borrowed(detail), advice, operator: None }
     }
 
     fn detail(mut self, detail: String) -> Self {

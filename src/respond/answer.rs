@@ -123,11 +123,7 @@ mod tests {
         let cookies = ["a=1; HttpOnly", "b=2"].map(HeaderValue::from_static);
         let response = see_other("/next", cookies.clone());
         assert_eq!(response.status(), StatusCode::SEE_OTHER);
-        let sent: Vec<_> = response
-            .headers()
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .collect();
+        let sent: Vec<_> = response.headers().get_all(header::SET_COOKIE).iter().collect();
         assert_eq!(sent, cookies.iter().collect::<Vec<_>>());
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
         assert_eq!(redirect("/next", []).status(), StatusCode::FOUND);

@@ -25,9 +25,7 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
 /// The most weight that `Accept` gives one of `kinds` by name, in thousandths; wildcards are no wish for a page.
 fn weight(headers: &HeaderMap, kinds: &[&str]) -> u16 {
     let fields = headers.get_all(header::ACCEPT).iter();
-    let ranges = fields
-        .filter_map(|field| field.to_str().ok())
-        .flat_map(|field| field.split(','));
+    let ranges = fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
     let weights = ranges.filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next()?;
@@ -72,34 +70,14 @@ mod tests {
     fn only_people_navigate() {
         type Fields = &'static [(&'static str, &'static str)];
         let cases: [(Method, Fields, bool); 14] = [
-            (
-                Method::GET,
-                &[("accept", CHROMIUM), ("sec-fetch-mode", "navigate")],
-                true,
-            ),
+            (Method::GET, &[("accept", CHROMIUM), ("sec-fetch-mode", "navigate")], true),
             (Method::HEAD, &[("sec-fetch-mode", "navigate")], true),
             (Method::GET, &[("accept", CHROMIUM)], true),
             (Method::GET, &[("accept", "Text/HTML")], true),
-            (
-                Method::POST,
-                &[("accept", CHROMIUM), ("sec-fetch-mode", "navigate")],
-                false,
-            ),
-            (
-                Method::GET,
-                &[("accept", CHROMIUM), ("sec-fetch-mode", "cors")],
-                false,
-            ),
-            (
-                Method::GET,
-                &[("accept", CHROMIUM), ("sec-fetch-mode", "no-cors")],
-                false,
-            ),
-            (
-                Method::GET,
-                &[("accept", CHROMIUM), ("sec-fetch-mode", "websocket")],
-                false,
-            ),
+            (Method::POST, &[("accept", CHROMIUM), ("sec-fetch-mode", "navigate")], false),
+            (Method::GET, &[("accept", CHROMIUM), ("sec-fetch-mode", "cors")], false),
+            (Method::GET, &[("accept", CHROMIUM), ("sec-fetch-mode", "no-cors")], false),
+            (Method::GET, &[("accept", CHROMIUM), ("sec-fetch-mode", "websocket")], false),
             (Method::GET, &[("accept", "*/*")], false),
             (Method::GET, &[("accept", "text/*")], false),
             (Method::GET, &[("accept", "application/json")], false),
@@ -108,11 +86,7 @@ mod tests {
             (Method::GET, &[], false),
         ];
         for (method, fields, expected) in cases {
-            assert_eq!(
-                is_navigation(&method, &headers(fields)),
-                expected,
-                "{method} {fields:?}"
-            );
+            assert_eq!(is_navigation(&method, &headers(fields)), expected, "{method} {fields:?}");
         }
     }
 

@@ -39,8 +39,7 @@ pub struct Voice<'a> {
 
 impl Voice<'_> {
     fn sign_in_again(&self) -> String {
-        self.again
-            .map_or_else(|| format!("{}/sign_in", self.prefix), str::to_owned)
+        self.again.map_or_else(|| format!("{}/sign_in", self.prefix), str::to_owned)
     }
 
     fn sign_out(&self) -> String {

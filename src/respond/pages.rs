@@ -95,11 +95,7 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn new(title: &'a str, voice: &Voice<'a>) -> Self {
-        Self {
-            title,
-            style: STYLE,
-            request_id: voice.request_id,
-        }
+        Self { title, style: STYLE, request_id: voice.request_id }
     }
 }
 
@@ -111,16 +107,10 @@ struct WayOn {
 
 /// `url` as a link: http, https or a path of this host. Templates escape text, but would let `javascript:` pass.
 fn link(url: &str) -> &str {
-    let is_web = ["https://", "http://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme));
+    let is_web = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
     // Browsers read a backslash as a slash, and two slashes as another host.
     let is_path = url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\");
-    if is_web || is_path || url.is_empty() {
-        url
-    } else {
-        "/"
-    }
+    if is_web || is_path || url.is_empty() { url } else { "/" }
 }
 
 /// The page that lets people choose where to sign in; `destination` is host and path of what they asked for, whose query is not shown.
@@ -144,9 +134,7 @@ pub fn sign_out_page(ask: &SignOut<'_>, voice: &Voice<'_>) -> Response {
     let mut response = render(StatusCode::OK, &page, form_policy(ask.rd));
     // With no-referrer the browser would send `Origin: null`, and the form could not be told from another site's.
     let same_origin = HeaderValue::from_static("same-origin");
-    response
-        .headers_mut()
-        .insert(header::REFERRER_POLICY, same_origin);
+    response.headers_mut().insert(header::REFERRER_POLICY, same_origin);
     response
 }
 
@@ -165,12 +153,7 @@ pub(super) fn refused(refusal: &Refusal, voice: &Voice<'_>) -> Response {
     let words = refusal.words();
     let frame = Frame::new(words.title, voice);
     if let Refusal::Forbidden(forbidden) = refusal {
-        let page = RefusedPage {
-            frame,
-            words,
-            forbidden,
-            sign_out: voice.sign_out(),
-        };
+        let page = RefusedPage { frame, words, forbidden, sign_out: voice.sign_out() };
         return render(refusal.status(), &page, page_policy());
     }
     let page = ErrorPage {
@@ -188,10 +171,7 @@ pub(super) fn refused(refusal: &Refusal, voice: &Voice<'_>) -> Response {
 fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
     match refusal {
         Refusal::Attempt(_) if refusal.fault() == Fault::Us => None,
-        Refusal::Attempt(_) => Some(WayOn {
-            label: "Start again",
-            url: voice.sign_in_again(),
-        }),
+        Refusal::Attempt(_) => Some(WayOn { label: "Start again", url: voice.sign_in_again() }),
         Refusal::Unconfirmed { .. }
         | Refusal::Upstream(_)
         | Refusal::Exhausted(_)
@@ -237,23 +217,12 @@ mod tests {
 
     #[test]
     fn links_lead_to_the_web_or_stay_on_this_host() {
-        for good in [
-            "",
-            "/",
-            "/oauth2/start?rd=%2F",
-            "https://app.test/a",
-            "http://app.test",
-        ] {
+        for good in ["", "/", "/oauth2/start?rd=%2F", "https://app.test/a", "http://app.test"] {
             assert_eq!(link(good), good);
         }
-        for bad in [
-            "javascript:alert(1)",
-            "//evil.test",
-            "/\\evil.test",
-            "data:text/html,x",
-            " /",
-            "a",
-        ] {
+        for bad in
+            ["javascript:alert(1)", "//evil.test", "/\\evil.test", "data:text/html,x", " /", "a"]
+        {
             assert_eq!(link(bad), "/", "{bad}");
         }
     }

@@ -49,9 +49,7 @@ mod tests {
     type Palette = BTreeMap<String, [f64; 3]>;
 
     fn palette(block: &str) -> Palette {
-        let declarations = block
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("--"));
+        let declarations = block.lines().filter_map(|line| line.trim().strip_prefix("--"));
         let colours = declarations.filter_map(|line| {
             let (name, value) = line.trim_end_matches(';').split_once(": #")?;
             let channel = |at| {
@@ -65,9 +63,7 @@ mod tests {
 
     /// Both schemes: the first block, and the one for people who like it dark.
     fn palettes() -> [Palette; 2] {
-        let (light, rest) = STYLE
-            .split_once("@media (prefers-color-scheme: dark)")
-            .unwrap();
+        let (light, rest) = STYLE.split_once("@media (prefers-color-scheme: dark)").unwrap();
         let (dark, _) = rest.split_once("\n}").unwrap();
         [palette(light), palette(dark)]
     }
@@ -127,10 +123,7 @@ mod tests {
         assert!(light.len() >= 10);
         assert!(light.keys().eq(dark.keys()));
         let (_, rules) = STYLE.split_once("*, *::before").unwrap();
-        assert!(
-            !rules.contains('#') && !rules.contains("rgb("),
-            "a colour outside the palettes"
-        );
+        assert!(!rules.contains('#') && !rules.contains("rgb("), "a colour outside the palettes");
         for outside in ["url(", "@import", "//", "</"] {
             assert!(!STYLE.contains(outside), "{outside}");
         }
@@ -141,9 +134,6 @@ mod tests {
         let policy = page_policy();
         let policy = policy.to_str().unwrap();
         let hash = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
-        assert!(
-            policy.contains(&format!("style-src 'sha256-{hash}';")),
-            "{policy}"
-        );
+        assert!(policy.contains(&format!("style-src 'sha256-{hash}';")), "{policy}");
     }
 }

@@ -16,12 +16,7 @@ const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "glpat-very-secret";
 
 fn voice(html: bool) -> Voice<'static> {
-    Voice {
-        html,
-        request_id: REQUEST_ID,
-        prefix: "/oauth2",
-        again: None,
-    }
+    Voice { html, request_id: REQUEST_ID, prefix: "/oauth2", again: None }
 }
 
 fn secret_cause() -> BoxError {
@@ -38,10 +33,7 @@ fn forbidden() -> Forbidden {
                 needed: "at least Developer in the group acme/ops".into(),
                 held: "Reporter in the group acme/ops".into(),
             },
-            Unmet {
-                needed: "to be the user root".into(),
-                held: String::new(),
-            },
+            Unmet { needed: "to be the user root".into(), held: String::new() },
         ],
     }
 }
@@ -72,10 +64,7 @@ fn attempts() -> Vec<Attempt> {
         Attempt::Client(secret_cause()),
         Attempt::Answer(secret_cause()),
         Attempt::ClockSkew(secret_cause()),
-        Attempt::Unavailable {
-            retry_after,
-            source,
-        },
+        Attempt::Unavailable { retry_after, source },
         Attempt::UnknownGitLab,
     ];
     attempts.extend(codes.map(Attempt::Refused));
@@ -84,10 +73,8 @@ fn attempts() -> Vec<Attempt> {
 
 /// One of each kind, but for redirects to sign in.
 fn refusals() -> Vec<Refusal> {
-    let sign_in = SignIn {
-        url: "https://app.test/oauth2/start?rd=%2Freports".into(),
-        navigation: false,
-    };
+    let sign_in =
+        SignIn { url: "https://app.test/oauth2/start?rd=%2Freports".into(), navigation: false };
     let mut refusals = vec![
         Refusal::Malformed("two Host fields"),
         Refusal::Misdirected,
@@ -95,10 +82,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::MethodNotAllowed(vec![Method::GET, Method::HEAD]),
         Refusal::SignIn(sign_in),
         Refusal::Forbidden(Box::new(forbidden())),
-        Refusal::Unconfirmed {
-            gitlab: "main".into(),
-            retry_after: Duration::ZERO,
-        },
+        Refusal::Unconfirmed { gitlab: "main".into(), retry_after: Duration::ZERO },
         Refusal::Upstream(UpstreamTrouble::Unreachable(secret_cause())),
         Refusal::Upstream(UpstreamTrouble::Slow),
         Refusal::Upstream(UpstreamTrouble::Broken(secret_cause())),
@@ -124,17 +108,10 @@ fn assert_own_headers(response: &Response) {
     let vary = headers[header::VARY].to_str().unwrap();
     assert!(vary.contains("Cookie") && vary.contains("Accept"));
     let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-    for directive in [
-        "default-src 'none'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ] {
+    for directive in ["default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
         assert!(policy.contains(directive), "{policy}");
     }
-    assert!(
-        !policy.contains("unsafe") && !policy.contains("script-src"),
-        "{policy}"
-    );
+    assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{policy}");
 }
 
 #[tokio::test]
@@ -147,17 +124,11 @@ async fn every_refusal_is_a_page_with_words_and_request_id() {
         let response = refuse(&refusal, &voice(true));
         assert_eq!(response.status(), refusal.status(), "{refusal:?}");
         assert_own_headers(&response);
-        assert_eq!(
-            response.headers()[header::CONTENT_TYPE],
-            "text/html; charset=utf-8"
-        );
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         let page = text(response).await;
         for part in [words.title, &words.detail, words.advice, REQUEST_ID] {
             let escaped = part.replace('\'', "&#39;");
-            assert!(
-                !part.is_empty() && page.contains(&escaped),
-                "{refusal:?} lacks {part:?}"
-            );
+            assert!(!part.is_empty() && page.contains(&escaped), "{refusal:?} lacks {part:?}");
         }
         assert!(!page.contains(SECRET), "{refusal:?} tells its cause");
         assert_eq!(page.matches("<h1>").count(), 1);
@@ -172,17 +143,11 @@ async fn every_refusal_is_a_problem_document() {
         let response = refuse(&refusal, &voice(false));
         assert_eq!(response.status(), refusal.status(), "{refusal:?}");
         assert_own_headers(&response);
-        assert_eq!(
-            response.headers()[header::CONTENT_TYPE],
-            "application/problem+json"
-        );
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
         let body = text(response).await;
         assert!(!body.contains(SECRET), "{refusal:?} tells its cause");
         let problem: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(
-            problem["type"],
-            format!("urn:labgate:problem:{}", refusal.code())
-        );
+        assert_eq!(problem["type"], format!("urn:labgate:problem:{}", refusal.code()));
         assert_eq!(problem["status"], refusal.status().as_u16());
         assert_eq!(problem["title"], words.title);
         assert_eq!(problem["detail"], &*words.detail);
@@ -197,22 +162,15 @@ fn every_attempt_has_words_of_its_own() {
     assert_eq!(told.len(), all.len());
     // The same thing by two names: a code that means Denied; three that mean a wrong registration; three that mean a sign-in at GitLab.
     let same = 1 + 2 + 2;
-    let details: BTreeSet<String> = all
-        .into_iter()
-        .map(|attempt| format!("{:?}", Refusal::Attempt(attempt).words()))
-        .collect();
+    let details: BTreeSet<String> =
+        all.into_iter().map(|attempt| format!("{:?}", Refusal::Attempt(attempt).words())).collect();
     assert_eq!(details.len(), told.len() - same);
 }
 
 #[tokio::test]
 async fn people_are_sent_to_sign_in_and_programs_are_told() {
     let url = "https://app.test/oauth2/start?rd=%2F".to_owned();
-    let sign_in = |navigation| {
-        Refusal::SignIn(SignIn {
-            url: url.clone(),
-            navigation,
-        })
-    };
+    let sign_in = |navigation| Refusal::SignIn(SignIn { url: url.clone(), navigation });
     let response = refuse(&sign_in(true), &voice(true));
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(response.headers()[header::LOCATION], url);
@@ -220,10 +178,7 @@ async fn people_are_sent_to_sign_in_and_programs_are_told() {
     // A form that was posted, or a script: a page would help nobody.
     let response = refuse(&sign_in(false), &voice(true));
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(
-        response.headers()[header::WWW_AUTHENTICATE],
-        "Bearer realm=\"labgate\""
-    );
+    assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer realm=\"labgate\"");
     assert!(!response.headers().contains_key(header::LOCATION));
     let problem: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!(problem["sign_in"], url);
@@ -238,32 +193,17 @@ fn header_fields_say_what_would_help() {
         let response = refuse(&Refusal::Exhausted("tunnels"), &voice(html));
         assert_eq!(response.headers()[header::RETRY_AFTER], "5");
     }
-    let soon = Refusal::Unconfirmed {
-        gitlab: "main".into(),
-        retry_after: Duration::from_millis(10),
-    };
-    assert_eq!(
-        refuse(&soon, &voice(true)).headers()[header::RETRY_AFTER],
-        "1"
-    );
-    assert!(
-        !refuse(&Refusal::NotFound, &voice(true))
-            .headers()
-            .contains_key(header::RETRY_AFTER)
-    );
+    let soon =
+        Refusal::Unconfirmed { gitlab: "main".into(), retry_after: Duration::from_millis(10) };
+    assert_eq!(refuse(&soon, &voice(true)).headers()[header::RETRY_AFTER], "1");
+    assert!(!refuse(&Refusal::NotFound, &voice(true)).headers().contains_key(header::RETRY_AFTER));
 }
 
 #[tokio::test]
 async fn a_failed_sign_in_starts_over_where_it_was_meant_to_lead() {
-    let again = Voice {
-        again: Some("/oauth2/start?rd=%2Freports&gitlab=main"),
-        ..voice(true)
-    };
+    let again = Voice { again: Some("/oauth2/start?rd=%2Freports&gitlab=main"), ..voice(true) };
     let page = text(refuse(&Attempt::State.into(), &again)).await;
-    assert!(
-        page.contains("href=\"/oauth2/start?rd=%2Freports&#38;gitlab=main\""),
-        "{page}"
-    );
+    assert!(page.contains("href=\"/oauth2/start?rd=%2Freports&#38;gitlab=main\""), "{page}");
     let page = text(refuse(&Attempt::State.into(), &voice(true))).await;
     assert!(page.contains("href=\"/oauth2/sign_in\""));
     // Starting over does not mend what only an operator can.
@@ -294,55 +234,29 @@ const HOSTILE: [&str; 7] = [
 
 /// Fails if `page` has a tag, attribute or link that no template of ours wrote.
 fn assert_harmless(page: &str) {
-    for evil in [
-        "<script",
-        "<img",
-        "<svg onload",
-        "</style><s",
-        "' onmouseover",
-        "=\"javascript:",
-    ] {
+    for evil in ["<script", "<img", "<svg onload", "</style><s", "' onmouseover", "=\"javascript:"]
+    {
         let shown = page.replace("name=\"rd\" value=\"javascript:", "");
         assert!(!shown.contains(evil), "{evil} in {page}");
     }
     assert_eq!(page.matches("<style>").count(), 1);
-    assert_eq!(
-        page.matches("</bdi>").count(),
-        page.matches("<bdi>").count()
-    );
+    assert_eq!(page.matches("</bdi>").count(), page.matches("<bdi>").count());
 }
 
 #[tokio::test]
 async fn hostile_values_stay_text() {
     for hostile in HOSTILE {
-        let voice = Voice {
-            html: true,
-            request_id: hostile,
-            prefix: "/oauth2",
-            again: Some(hostile),
-        };
-        let choices = [Choice {
-            label: hostile.into(),
-            url: hostile.into(),
-        }];
+        let voice =
+            Voice { html: true, request_id: hostile, prefix: "/oauth2", again: Some(hostile) };
+        let choices = [Choice { label: hostile.into(), url: hostile.into() }];
         let refusal = Refusal::Forbidden(Box::new(Forbidden {
             username: hostile.into(),
             gitlab: hostile.into(),
             switch_url: hostile.into(),
-            rules: vec![Unmet {
-                needed: hostile.into(),
-                held: hostile.into(),
-            }],
+            rules: vec![Unmet { needed: hostile.into(), held: hostile.into() }],
         }));
-        let ask = SignOut {
-            username: Some(hostile),
-            gitlab: Some(hostile),
-            rd: hostile,
-        };
-        let done = SignedOut {
-            gitlab: Some((hostile, hostile)),
-            rd: Some(hostile),
-        };
+        let ask = SignOut { username: Some(hostile), gitlab: Some(hostile), rd: hostile };
+        let done = SignedOut { gitlab: Some((hostile, hostile)), rd: Some(hostile) };
         let pages = [
             sign_in_page(&choices, hostile, &voice),
             refuse(&refusal, &voice),
@@ -363,40 +277,23 @@ async fn hostile_values_stay_text() {
 
 #[test]
 fn hostile_addresses_become_no_header_and_no_policy() {
-    for hostile in [
-        "/a\r\nX: y",
-        "https://evil.test;script-src *",
-        "http://a b",
-        "data:text/html,x",
-    ] {
-        let ask = SignOut {
-            username: Some("alice"),
-            gitlab: None,
-            rd: hostile,
-        };
+    for hostile in
+        ["/a\r\nX: y", "https://evil.test;script-src *", "http://a b", "data:text/html,x"]
+    {
+        let ask = SignOut { username: Some("alice"), gitlab: None, rd: hostile };
         let response = sign_out_page(&ask, &voice(true));
-        let policy = response.headers()[header::CONTENT_SECURITY_POLICY]
-            .to_str()
-            .unwrap();
-        assert!(
-            !policy.contains("script-src") && !policy.contains("data:"),
-            "{policy}"
-        );
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(!policy.contains("script-src") && !policy.contains("data:"), "{policy}");
         assert!(!response.headers().contains_key("x"));
     }
 }
 
 #[test]
 fn only_the_page_with_a_form_may_send_one() {
-    let ask = SignOut {
-        username: Some("alice"),
-        gitlab: None,
-        rd: "https://other.test:8443/next?x=1",
-    };
+    let ask =
+        SignOut { username: Some("alice"), gitlab: None, rd: "https://other.test:8443/next?x=1" };
     let policy = |response: &Response| {
-        let policy = response.headers()[header::CONTENT_SECURITY_POLICY]
-            .to_str()
-            .unwrap();
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         policy.to_owned()
     };
     let form = sign_out_page(&ask, &voice(true));
@@ -414,12 +311,7 @@ async fn long_destinations_show_their_host_and_their_end() {
     let page = text(sign_in_page(&[], &long, &voice(true))).await;
     assert!(page.contains("app.test/xxx") && page.contains("the-end") && page.contains('…'));
     assert!(!page.contains(&"x".repeat(80)));
-    let page = text(sign_in_page(
-        &[],
-        "app.test/a?token=secret#part",
-        &voice(true),
-    ))
-    .await;
+    let page = text(sign_in_page(&[], "app.test/a?token=secret#part", &voice(true))).await;
     assert!(page.contains("app.test/a<") && !page.contains("secret") && !page.contains("#part"));
 }
 
@@ -431,61 +323,34 @@ async fn pages_are_as_they_were() {
             label: "GitLab at Acme".into(),
             url: "/oauth2/start?rd=%2Freports&gitlab=main".into(),
         },
-        Choice {
-            label: "gitlab.com".into(),
-            url: "/oauth2/start?rd=%2Freports&gitlab=com".into(),
-        },
+        Choice { label: "gitlab.com".into(), url: "/oauth2/start?rd=%2Freports&gitlab=com".into() },
     ];
-    let ask = SignOut {
-        username: Some("alice"),
-        gitlab: Some("GitLab at Acme"),
-        rd: "/reports",
-    };
+    let ask = SignOut { username: Some("alice"), gitlab: Some("GitLab at Acme"), rd: "/reports" };
     let done = SignedOut {
         gitlab: Some(("GitLab at Acme", "https://gitlab.acme.test/")),
         rd: Some("/reports"),
     };
     let voice = voice(true);
     let pages = [
-        (
-            "sign-in",
-            sign_in_page(&choices, "app.test/reports", &voice),
-        ),
-        (
-            "refused",
-            refuse(&Refusal::Forbidden(Box::new(forbidden())), &voice),
-        ),
+        ("sign-in", sign_in_page(&choices, "app.test/reports", &voice)),
+        ("refused", refuse(&Refusal::Forbidden(Box::new(forbidden())), &voice)),
         ("sign-out", sign_out_page(&ask, &voice)),
         ("signed-out", signed_out_page(&done, &voice)),
         ("error-state", refuse(&Attempt::State.into(), &voice)),
-        (
-            "error-upstream",
-            refuse(&UpstreamTrouble::Unreachable(secret_cause()).into(), &voice),
-        ),
-        (
-            "error-client",
-            refuse(&Attempt::Client(secret_cause()).into(), &voice),
-        ),
-        (
-            "error-busy",
-            refuse(&Refusal::Exhausted("connections"), &voice),
-        ),
+        ("error-upstream", refuse(&UpstreamTrouble::Unreachable(secret_cause()).into(), &voice)),
+        ("error-client", refuse(&Attempt::Client(secret_cause()).into(), &voice)),
+        ("error-busy", refuse(&Refusal::Exhausted("connections"), &voice)),
         ("error-not-found", refuse(&Refusal::NotFound, &voice)),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/pages");
     for (name, response) in pages {
-        let page = text(response)
-            .await
-            .replace(style::STYLE, "/* style.css */");
+        let page = text(response).await.replace(style::STYLE, "/* style.css */");
         let file = folder.join(format!("{name}.html"));
         if env::var_os("BLESS").is_some() {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&file, &page).unwrap();
         }
         let known = fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(
-            page, known,
-            "{name} has changed; if it should, run this test with BLESS=1"
-        );
+        assert_eq!(page, known, "{name} has changed; if it should, run this test with BLESS=1");
     }
 }

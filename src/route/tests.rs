@@ -6,12 +6,7 @@ use super::*;
 use crate::target::{Peer, Trust};
 
 /// Host, path, methods, value; values that begin with `public` are.
-type Line = (
-    &'static str,
-    &'static str,
-    &'static [&'static str],
-    &'static str,
-);
+type Line = (&'static str, &'static str, &'static [&'static str], &'static str);
 
 fn entries(lines: &[Line]) -> Vec<Entry<&'static str>> {
     let entry = |(host, path, methods, value): &Line| Entry {
@@ -31,10 +26,7 @@ fn table(lines: &[Line]) -> RouteTable<&'static str> {
 fn target(method: &str, host: &str, path: &str) -> Target {
     let request = Request::builder().method(method).uri(path);
     let (parts, ()) = request.header("host", host).body(()).unwrap().into_parts();
-    let peer = Peer {
-        addr: ([192, 0, 2, 1], 1).into(),
-        core: 0,
-    };
+    let peer = Peer { addr: ([192, 0, 2, 1], 1).into(), core: 0 };
     Target::read(&parts, &peer, &Trust::default(), None).unwrap()
 }
 
@@ -79,11 +71,7 @@ fn the_most_specific_host_then_path_wins() {
         ("wiki.example.com.evil.test", "/edit", "any"),
     ];
     for (host, path, value) in cases {
-        assert_eq!(
-            resolve(&table, "GET", host, path),
-            Ok(value),
-            "{host}{path}"
-        );
+        assert_eq!(resolve(&table, "GET", host, path), Ok(value), "{host}{path}");
     }
 }
 
@@ -102,18 +90,8 @@ fn misses_say_what_did_not_match() {
         ("GET", "other.example", "/docs", Err(Miss::NoHost)),
         ("GET", "wiki.test", "/", Err(Miss::NoPath)),
         ("GET", "a.test", "/docs", Err(Miss::NoPath)),
-        (
-            "POST",
-            "wiki.test",
-            "/docs",
-            Err(methods(&["GET", "HEAD", "PUT"])),
-        ),
-        (
-            "get",
-            "wiki.test",
-            "/docs",
-            Err(methods(&["GET", "HEAD", "PUT"])),
-        ),
+        ("POST", "wiki.test", "/docs", Err(methods(&["GET", "HEAD", "PUT"]))),
+        ("get", "wiki.test", "/docs", Err(methods(&["GET", "HEAD", "PUT"]))),
         ("POST", "wiki.test", "/up/x", Ok("up")),
     ];
     for (method, host, path, expected) in cases {
@@ -138,11 +116,7 @@ fn the_next_wider_route_decides_where_methods_are_in_the_way() {
         ("wiki.test", "/", &["POST"], "write"),
         ("", "/a", &["DELETE"], "delete"),
     ]);
-    for (method, value) in [
-        ("GET", "public read"),
-        ("POST", "write"),
-        ("DELETE", "delete"),
-    ] {
+    for (method, value) in [("GET", "public read"), ("POST", "write"), ("DELETE", "delete")] {
         assert_eq!(resolve(&table, method, "wiki.test", "/a"), Ok(value));
     }
     let head = resolve(&table, "HEAD", "wiki.test", "/a");
@@ -162,10 +136,7 @@ fn overlapping_entries_are_told_by_place() {
         ("a.test", "/", &[], "6"),
     ];
     let overlaps = RouteTable::new(entries(&lines)).unwrap_err();
-    let pairs: Vec<_> = overlaps
-        .iter()
-        .map(|pair| (pair.first, pair.second))
-        .collect();
+    let pairs: Vec<_> = overlaps.iter().map(|pair| (pair.first, pair.second)).collect();
     assert_eq!(pairs, [(0, 1), (3, 5)]);
 }
 
@@ -341,14 +312,7 @@ fn as_others_read(path: &str) -> Vec<String> {
     let once = parse(path);
     let twice = parse(&decode(&once));
     let plain = parse(&decode(path));
-    vec![
-        decode(&once),
-        decode(&twice),
-        decode(&plain),
-        once,
-        twice,
-        plain,
-    ]
+    vec![decode(&once), decode(&twice), decode(&plain), once, twice, plain]
 }
 
 proptest::proptest! {

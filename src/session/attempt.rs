@@ -104,12 +104,7 @@ struct V1<'a> {
 impl Attempts {
     /// Attempts beside `cookie`, whose own cookies live under `path`, the prefix of labgate's endpoints.
     pub fn new(cookie: &SessionCookie, path: &str, keys: Arc<KeyRing>, random: Random) -> Self {
-        Self {
-            cookie: cookie.clone(),
-            path: path.into(),
-            keys,
-            random,
-        }
+        Self { cookie: cookie.clone(), path: path.into(), keys, random }
     }
 
     /// Begins a sign-in; the `Set-Cookie` values keep it and evict those that are over or too many.
@@ -211,10 +206,7 @@ impl Attempts {
     }
 
     fn name(&self, site: Site<'_>, state: &str) -> String {
-        let hash = Sha256::new()
-            .chain_update(b"labgate attempt")
-            .chain_update(state)
-            .finalize();
+        let hash = Sha256::new().chain_update(b"labgate attempt").chain_update(state).finalize();
         let text = URL_SAFE_NO_PAD.encode(hash);
         let suffix: String = text.chars().take(SUFFIX).collect();
         self.cookie.attempt_name(site, &suffix)

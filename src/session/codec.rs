@@ -73,12 +73,7 @@ impl SessionCodec {
         deadlines: Deadlines,
         random: Random,
     ) -> Self {
-        Self {
-            cookie,
-            keys,
-            deadlines,
-            random,
-        }
+        Self { cookie, keys, deadlines, random }
     }
 
     /// The `Set-Cookie` that carries `session`, without the groups that don't fit.
@@ -114,13 +109,9 @@ impl SessionCodec {
         }
         let name = self.cookie.name(site);
         let audience = self.cookie.audience(site);
-        let mut found = candidates
-            .values
-            .into_iter()
-            .filter_map(|text| self.open(&name, audience, text));
-        found
-            .next()
-            .map_or(Reading::Broken, |found| Reading::Session(Box::new(found)))
+        let mut found =
+            candidates.values.into_iter().filter_map(|text| self.open(&name, audience, text));
+        found.next().map_or(Reading::Broken, |found| Reading::Session(Box::new(found)))
     }
 
     /// The `Set-Cookie` that ends a session cookie.
@@ -135,16 +126,12 @@ impl SessionCodec {
 
     fn open(&self, name: &str, audience: &str, text: &str) -> Option<Found> {
         let opened = self.keys.open(Purpose::Session, name, audience, text);
-        let opened = opened
-            .inspect_err(|error| debug!(%error, "a session cookie does not open"))
-            .ok()?;
+        let opened =
+            opened.inspect_err(|error| debug!(%error, "a session cookie does not open")).ok()?;
         let session = payload::decode(&opened.bytes)
             .inspect_err(|error| debug!(%error, "a session cookie can't be read"))
             .ok()?;
-        Some(Found {
-            session,
-            renew: opened.old_key,
-        })
+        Some(Found { session, renew: opened.old_key })
     }
 }
 

@@ -69,11 +69,7 @@ impl SessionCookie {
     /// # Errors
     /// When name or domain has signs that don't belong into a `Set-Cookie`.
     pub fn new(settings: &CookieSettings) -> Result<Self, CookieError> {
-        let CookieSettings {
-            name,
-            same_site,
-            domain,
-        } = settings;
+        let CookieSettings { name, same_site, domain } = settings;
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_word) {
             return Err(CookieError::Name(name.clone()));
@@ -82,11 +78,7 @@ impl SessionCookie {
         if let Some(domain) = domain.as_ref().filter(bad) {
             return Err(CookieError::Domain(domain.clone()));
         }
-        Ok(Self {
-            name: name.clone(),
-            same_site: *same_site,
-            domain: domain.clone(),
-        })
+        Ok(Self { name: name.clone(), same_site: *same_site, domain: domain.clone() })
     }
 
     /// The cookie's full name for a site.
@@ -119,11 +111,7 @@ impl SessionCookie {
             max_age,
             secure: site.secure,
             // Browsers refuse SameSite=None without Secure.
-            same_site: if site.secure {
-                self.same_site
-            } else {
-                SameSite::Lax
-            },
+            same_site: if site.secure { self.same_site } else { SameSite::Lax },
         };
         set.header()
     }
@@ -231,10 +219,7 @@ pub(super) fn read<'a>(headers: &'a HeaderMap, name: &[u8]) -> Candidates<'a> {
     let present = !pairs.is_empty();
     let plain = pairs.into_iter().filter(|pair| pair.plain);
     let texts = plain.filter_map(|pair| sealed_text(pair.value));
-    Candidates {
-        values: texts.take(MAX_CANDIDATES).collect(),
-        present,
-    }
+    Candidates { values: texts.take(MAX_CANDIDATES).collect(), present }
 }
 
 /// `value` if it is non-empty base64url without quotes or anything else around.

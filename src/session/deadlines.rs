@@ -90,9 +90,7 @@ impl Session {
 
     /// Notes a request, once in a tenth of the idle timeout; true if the cookie must be renewed to carry that.
     pub fn touch(&mut self, now: Timestamp, deadlines: &Deadlines) -> bool {
-        let stale = deadlines
-            .idle
-            .is_some_and(|idle| now.since(self.seen) >= idle / 10);
+        let stale = deadlines.idle.is_some_and(|idle| now.since(self.seen) >= idle / 10);
         if stale {
             self.seen = now;
         }
@@ -139,10 +137,7 @@ mod tests {
 
     #[test]
     fn without_an_idle_timeout_only_the_lifetime_counts() {
-        let deadlines = Deadlines {
-            idle: None,
-            ..DEADLINES
-        };
+        let deadlines = Deadlines { idle: None, ..DEADLINES };
         let mut session = session(0, 0);
         (session.created, session.seen) = (at(0), at(0));
         assert_eq!(session.is_over(at(3599), &deadlines), None);

@@ -33,11 +33,7 @@ pub(super) fn pairs(headers: &HeaderMap, ours: impl Fn(&[u8]) -> bool) -> Vec<Pa
         return Vec::new();
     }
     let quoted = Quoted::of(headers);
-    let pair = |(position, name, value)| Pair {
-        name,
-        value,
-        plain: !quoted.covers(position),
-    };
+    let pair = |(position, name, value)| Pair { name, value, plain: !quoted.covers(position) };
     found.into_iter().map(pair).collect()
 }
 

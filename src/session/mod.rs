@@ -95,11 +95,7 @@ impl Session {
     /// The session with the tokens that a refresh gave.
     #[must_use]
     pub fn refreshed(&self, tokens: Tokens) -> Self {
-        Self {
-            tokens,
-            generation: self.generation.saturating_add(1),
-            ..self.clone()
-        }
+        Self { tokens, generation: self.generation.saturating_add(1), ..self.clone() }
     }
 
     /// The copy that counts of one session: `other` if it is of a later generation, in any case seen when either was.
@@ -112,10 +108,7 @@ impl Session {
         if other.generation <= self.generation {
             return Self { seen, ..self };
         }
-        Self {
-            seen,
-            ..other.clone()
-        }
+        Self { seen, ..other.clone() }
     }
 }
 
@@ -125,13 +118,9 @@ pub struct SessionId([u8; 16]);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash = Sha256::new()
-            .chain_update(b"labgate session id")
-            .chain_update(self.0)
-            .finalize();
-        hash.iter()
-            .take(6)
-            .try_for_each(|byte| write!(out, "{byte:02x}"))
+        let hash =
+            Sha256::new().chain_update(b"labgate session id").chain_update(self.0).finalize();
+        hash.iter().take(6).try_for_each(|byte| write!(out, "{byte:02x}"))
     }
 }
 

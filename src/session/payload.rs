@@ -63,9 +63,7 @@ struct V1<'a> {
 
 /// The bytes of `session` with its first `groups` groups.
 pub(super) fn encode(session: &Session, groups: usize) -> Result<Zeroizing<Vec<u8>>, TooLong> {
-    let Session {
-        identity, tokens, ..
-    } = session;
+    let Session { identity, tokens, .. } = session;
     let access = token::shorten(&tokens.access);
     let refresh = tokens.refresh.as_ref().map(|token| token::shorten(token));
     let groups = identity.groups.iter().take(groups);
@@ -77,9 +75,7 @@ pub(super) fn encode(session: &Session, groups: usize) -> Result<Zeroizing<Vec<u
         username: &identity.username,
         name: &identity.name,
         email: identity.email.as_deref(),
-        groups: groups
-            .map(|group| (group.path.as_str(), group.level.number()))
-            .collect(),
+        groups: groups.map(|group| (group.path.as_str(), group.level.number())).collect(),
         ruled_groups: u32::try_from(session.ruled_groups).unwrap_or(u32::MAX),
         created: session.created.unix(),
         seen: session.seen.unix(),
@@ -106,10 +102,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Session, PayloadError> {
 impl V1<'_> {
     fn session(&self) -> Option<Session> {
         let group = |(path, level): &(&str, u8)| {
-            Some(Membership {
-                path: (*path).into(),
-                level: AccessLevel::from_number(*level)?,
-            })
+            Some(Membership { path: (*path).into(), level: AccessLevel::from_number(*level)? })
         };
         let identity = Identity {
             gitlab: self.gitlab.into(),

@@ -156,10 +156,7 @@ impl KeyRing {
             ring.push(key);
         }
         let mut ring = ring.into_iter();
-        Ok(Self {
-            newest: ring.next().ok_or(KeyError::None)?,
-            older: ring.collect(),
-        })
+        Ok(Self { newest: ring.next().ok_or(KeyError::None)?, older: ring.collect() })
     }
 
     /// A new key as it stands in `session.keys`: 32 random bytes as base64.
@@ -189,10 +186,7 @@ impl KeyRing {
         }
         let nonce = random.bytes::<NONCE>()?;
         let aad = associated(key.id, purpose, name, audience);
-        let payload = Payload {
-            msg: plain,
-            aad: &aad,
-        };
+        let payload = Payload { msg: plain, aad: &aad };
         let sealed = key
             .cipher
             .encrypt(&Nonce::from(nonce), payload)
@@ -219,26 +213,18 @@ impl KeyRing {
         if text.len() > MAX_TEXT {
             return Err(OpenError::TooLong);
         }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| OpenError::Format)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| OpenError::Format)?;
         let (id, nonce, sealed) = split(&bytes).ok_or(OpenError::Format)?;
         let older = || self.older.iter().find(|key| key.id == id);
         let newest = Some(&self.newest).filter(|key| key.id == id);
         let key = newest.or_else(older).ok_or(OpenError::UnknownKey)?;
         let aad = associated(key.id, purpose, name, audience);
-        let payload = Payload {
-            msg: sealed,
-            aad: &aad,
-        };
+        let payload = Payload { msg: sealed, aad: &aad };
         let plain = key
             .cipher
             .decrypt(&Nonce::from(nonce), payload)
             .map_err(|_| OpenError::NotAuthentic)?;
-        Ok(Opened {
-            bytes: Zeroizing::new(plain),
-            old_key: newest.is_none(),
-        })
+        Ok(Opened { bytes: Zeroizing::new(plain), old_key: newest.is_none() })
     }
 }
 
@@ -255,16 +241,10 @@ pub(super) const fn sealed_len(plain: usize) -> usize {
 
 impl Key {
     fn new(bytes: &[u8; KEY]) -> Self {
-        let hash = Sha256::new()
-            .chain_update(b"labgate key id")
-            .chain_update(bytes)
-            .finalize();
+        let hash = Sha256::new().chain_update(b"labgate key id").chain_update(bytes).finalize();
         let mut id = [0; ID];
         id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        Self {
-            id,
-            cipher: Xaes256Gcm::new(bytes.into()),
-        }
+        Self { id, cipher: Xaes256Gcm::new(bytes.into()) }
     }
 }
 

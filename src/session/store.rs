@@ -72,10 +72,7 @@ pub struct StoreLimits {
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        Self {
-            newer_bytes: 64 * 1024 * 1024,
-            revoked: 100_000,
-        }
+        Self { newer_bytes: 64 * 1024 * 1024, revoked: 100_000 }
     }
 }
 
@@ -87,9 +84,7 @@ enum Kind {
 impl Store {
     /// A store in this process.
     pub fn memory(limits: StoreLimits) -> Self {
-        Self {
-            kind: Kind::Memory(Memory::new(limits)),
-        }
+        Self { kind: Kind::Memory(Memory::new(limits)) }
     }
 
     /// What is known of the session `id` at the moment `now`.
@@ -173,10 +168,7 @@ impl Memory {
     fn shard(&self, id: &SessionId) -> MutexGuard<'_, Shard> {
         let [first, ..] = id.0;
         let [shard, ..] = &self.shards;
-        let shard = self
-            .shards
-            .get(usize::from(first) % SHARDS)
-            .unwrap_or(shard);
+        let shard = self.shards.get(usize::from(first) % SHARDS).unwrap_or(shard);
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,12 +239,7 @@ impl Shard {
         self.newer_ages.insert(age, id);
         self.newer_ends.insert((until, id));
         self.newer_bytes += bytes;
-        let newer = Newer {
-            session,
-            until,
-            age,
-            bytes,
-        };
+        let newer = Newer { session, until, age, bytes };
         self.newer.insert(id, newer);
     }
 
@@ -320,9 +307,7 @@ impl Shard {
 
 /// About how many bytes a session takes, its place in the maps included.
 fn size(session: &Session) -> usize {
-    let Session {
-        identity, tokens, ..
-    } = session;
+    let Session { identity, tokens, .. } = session;
     let texts = [
         &identity.gitlab,
         &identity.issuer,

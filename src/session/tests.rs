@@ -23,10 +23,7 @@ use crate::{
 };
 
 pub(super) const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
-pub(super) const SITE: Site<'static> = Site {
-    host: "app.example.com",
-    secure: true,
-};
+pub(super) const SITE: Site<'static> = Site { host: "app.example.com", secure: true };
 
 pub(super) fn key(fill: u8) -> Zeroizing<String> {
     let bytes: Vec<u8> = (0..32).map(|index| index ^ fill).collect();
@@ -43,9 +40,7 @@ pub(super) fn counting() -> Random {
     let next = AtomicU64::new(1);
     Random::new(move |bytes| {
         for chunk in bytes.chunks_mut(8) {
-            let number = next
-                .fetch_add(1, Ordering::Relaxed)
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let number = next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let number = number.to_le_bytes();
             chunk.copy_from_slice(&number[..chunk.len()]);
         }
@@ -77,18 +72,13 @@ pub(super) fn session(groups: usize, ruled: usize) -> Session {
 }
 
 pub(super) fn cookie(domain: Option<&str>) -> SessionCookie {
-    let settings = CookieSettings {
-        domain: domain.map(Into::into),
-        ..CookieSettings::default()
-    };
+    let settings = CookieSettings { domain: domain.map(Into::into), ..CookieSettings::default() };
     SessionCookie::new(&settings).unwrap()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn codec(keys: KeyRing) -> SessionCodec {
@@ -97,9 +87,7 @@ fn codec(keys: KeyRing) -> SessionCodec {
 }
 
 pub(super) fn request(lines: &[&str]) -> HeaderMap {
-    let values = lines
-        .iter()
-        .map(|line| HeaderValue::from_bytes(line.as_bytes()));
+    let values = lines.iter().map(|line| HeaderValue::from_bytes(line.as_bytes()));
     values.map(|value| (COOKIE, value.unwrap())).collect()
 }
 
@@ -134,10 +122,7 @@ fn a_session_comes_back_as_it_was() {
         let text = packed.cookie.to_str().unwrap();
         assert!(text.starts_with("__Host-labgate="), "{text}");
         let attributes = text.split_once("; ").unwrap().1;
-        assert_eq!(
-            attributes,
-            "Path=/; Max-Age=43200; HttpOnly; SameSite=Lax; Secure"
-        );
+        assert_eq!(attributes, "Path=/; Max-Age=43200; HttpOnly; SameSite=Lax; Secure");
         assert!(packed.cookie.is_sensitive());
         assert_eq!(found(&codec, &[&pair(&packed.cookie)]), Some(session));
     }
@@ -166,24 +151,12 @@ fn bent_cut_doubled_and_reversed_cookies_are_no_sessions() {
             }
             bent[position] = sign;
             let bent: String = bent.into_iter().collect();
-            assert_eq!(
-                found(&codec, &[&format!("{name}={bent}")]),
-                None,
-                "{position}"
-            );
+            assert_eq!(found(&codec, &[&format!("{name}={bent}")]), None, "{position}");
         }
         let (cut, tail) = value.split_at(position);
-        assert_eq!(
-            found(&codec, &[&format!("{name}={cut}")]),
-            None,
-            "{position}"
-        );
+        assert_eq!(found(&codec, &[&format!("{name}={cut}")]), None, "{position}");
         let tail = tail.split_at(1).1;
-        assert_eq!(
-            found(&codec, &[&format!("{name}={tail}")]),
-            None,
-            "{position}"
-        );
+        assert_eq!(found(&codec, &[&format!("{name}={tail}")]), None, "{position}");
     }
     let reversed: String = value.chars().rev().collect();
     let others = [
@@ -211,31 +184,13 @@ fn a_cookie_counts_for_its_own_site_only() {
     let codec = codec(ring(&[1]));
     let cookie = packed(&codec, &session(0, 0));
     let value = cookie.split_once('=').unwrap().1;
-    let other = Site {
-        host: "other.example.com",
-        secure: true,
-    };
-    assert!(matches!(
-        codec.read(&request(&[&cookie]), other),
-        Reading::Broken
-    ));
-    let http = Site {
-        secure: false,
-        ..SITE
-    };
+    let other = Site { host: "other.example.com", secure: true };
+    assert!(matches!(codec.read(&request(&[&cookie]), other), Reading::Broken));
+    let http = Site { secure: false, ..SITE };
     let plain = format!("labgate={value}");
-    assert!(matches!(
-        codec.read(&request(&[&plain]), http),
-        Reading::Broken
-    ));
-    let shouted = Site {
-        host: "APP.example.COM",
-        secure: true,
-    };
-    assert!(matches!(
-        codec.read(&request(&[&cookie]), shouted),
-        Reading::Session(_)
-    ));
+    assert!(matches!(codec.read(&request(&[&plain]), http), Reading::Broken));
+    let shouted = Site { host: "APP.example.COM", secure: true };
+    assert!(matches!(codec.read(&request(&[&cookie]), shouted), Reading::Session(_)));
 }
 
 /// B5: an old key opens and asks for renewal; a removed one does not open.
@@ -253,10 +208,7 @@ fn keys_rotate() {
         panic!("the newest key has sealed");
     };
     assert!(!found.renew);
-    assert!(matches!(
-        codec(ring(&[2, 3])).read(&request(&[&old]), SITE),
-        Reading::Broken
-    ));
+    assert!(matches!(codec(ring(&[2, 3])).read(&request(&[&old]), SITE), Reading::Broken));
 }
 
 /// B8: whatever the size, the answer is the session or none.
@@ -267,10 +219,7 @@ fn oversize_and_many_cookies_do_no_harm() {
     let cookie = packed(&codec, &session);
     for length in [16, 60, 100] {
         let long = format!("__Host-labgate={}", "A".repeat(length * 1024));
-        assert!(matches!(
-            codec.read(&request(&[&long]), SITE),
-            Reading::Broken
-        ));
+        assert!(matches!(codec.read(&request(&[&long]), SITE), Reading::Broken));
     }
     let many = "a=;".repeat(10_000);
     let all = format!("{many} {cookie}");
@@ -279,10 +228,7 @@ fn oversize_and_many_cookies_do_no_harm() {
     let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     lines.push(&cookie);
     assert_eq!(found(&codec, &lines), Some(session));
-    assert!(matches!(
-        codec.read(&request(&[&many]), SITE),
-        Reading::Nothing
-    ));
+    assert!(matches!(codec.read(&request(&[&many]), SITE), Reading::Nothing));
 }
 
 /// B9: junk under our name does not lock anybody out.
@@ -306,10 +252,7 @@ fn the_real_cookie_is_found_among_tossed_ones() {
         assert_eq!(found(&codec, &lines).as_ref(), Some(&session), "{lines:?}");
     }
     let too_many = format!("{junk}; {junk}; {junk}; {junk}; {cookie}");
-    assert!(matches!(
-        codec.read(&request(&[&too_many]), SITE),
-        Reading::Broken
-    ));
+    assert!(matches!(codec.read(&request(&[&too_many]), SITE), Reading::Broken));
 }
 
 /// B12, B19: names that only look like ours, and readings that only old parsers know.
@@ -358,10 +301,7 @@ fn a_compression_bomb_is_no_session() {
         let random = Random::system();
         let text = ring(&[1]).seal(Purpose::Session, name, SITE.host, &bytes, &random);
         let line = format!("{name}={}", text.unwrap());
-        assert!(matches!(
-            codec.read(&request(&[&line]), SITE),
-            Reading::Broken
-        ));
+        assert!(matches!(codec.read(&request(&[&line]), SITE), Reading::Broken));
     }
 }
 
@@ -377,19 +317,13 @@ fn groups_that_rules_mention_stay_and_others_fill_up() {
     let packed = codec.pack(&session, SITE, NOW).unwrap();
     assert!(packed.cookie.len() <= 4096);
     assert!(packed.cookie.len() > 4000, "{}", packed.cookie.len());
-    let kept = found(&codec, &[&pair(&packed.cookie)])
-        .unwrap()
-        .identity
-        .groups;
+    let kept = found(&codec, &[&pair(&packed.cookie)]).unwrap().identity.groups;
     assert_eq!(kept.len() + packed.dropped_groups, 5000);
     assert!(kept.len() >= 50, "{}", kept.len());
     assert_eq!(kept, session.identity.groups[..kept.len()]);
 
     session.ruled_groups = kept.len();
-    assert_eq!(
-        codec.pack(&session, SITE, NOW).unwrap().dropped_groups,
-        packed.dropped_groups
-    );
+    assert_eq!(codec.pack(&session, SITE, NOW).unwrap().dropped_groups, packed.dropped_groups);
     session.ruled_groups = 300;
     assert!(
         matches!(codec.pack(&session, SITE, NOW), Err(PackError::TooLarge(size)) if size > 4096)
@@ -417,10 +351,7 @@ fn long_tokens_push_groups_out_first() {
     let back = found(&codec, &[&pair(&packed.cookie)]).unwrap();
     assert_eq!(back.tokens, session.tokens);
     session.tokens.refresh = Some(Zeroizing::new(noise(2048)));
-    assert!(matches!(
-        codec.pack(&session, SITE, NOW),
-        Err(PackError::TooLarge(_))
-    ));
+    assert!(matches!(codec.pack(&session, SITE, NOW), Err(PackError::TooLarge(_))));
 }
 
 #[test]
@@ -429,10 +360,7 @@ fn nothing_secret_is_printed() {
     let session = session(1, 0);
     let cookie = codec.pack(&session, SITE, NOW).unwrap().cookie;
     let reading = codec.read(&request(&[&pair(&cookie)]), SITE);
-    let shown = format!(
-        "{session:?} {codec:?} {reading:?} {cookie:?} {}",
-        session.id
-    );
+    let shown = format!("{session:?} {codec:?} {reading:?} {cookie:?} {}", session.id);
     assert!(!shown.contains("0123456789abcdef"), "{shown}");
     assert!(!shown.contains("fedcba98"), "{shown}");
     assert!(!shown.contains(&hex(&session.id.0)), "{shown}");
@@ -470,17 +398,11 @@ fn each_change_makes_the_later_generation() {
     identity.groups.clear();
     let later = NOW + Duration::from_mins(5);
     let second = first.confirmed(identity, 0, later);
-    assert_eq!(
-        (second.checked, second.created, second.generation),
-        (later, NOW, 1)
-    );
+    assert_eq!((second.checked, second.created, second.generation), (later, NOW, 1));
     let mut tokens = first.tokens.clone();
     tokens.access = Zeroizing::new("new".into());
     let third = second.refreshed(tokens);
-    assert_eq!(
-        (third.checked, third.generation, third.id),
-        (later, 2, first.id)
-    );
+    assert_eq!((third.checked, third.generation, third.id), (later, 2, first.id));
     assert_eq!(first.overtake(&third), third);
 }
 
@@ -503,10 +425,7 @@ fn version_1_stays() {
     assert_eq!(payload::decode(&bytes).unwrap(), session);
     let mut next = bytes.clone();
     next[0] = 2;
-    assert_eq!(
-        payload::decode(&next),
-        Err(payload::PayloadError::Version(2))
-    );
+    assert_eq!(payload::decode(&next), Err(payload::PayloadError::Version(2)));
     let plain =
         lz4_flex::block::decompress(&bytes[4..], u16::from_le_bytes([bytes[2], bytes[3]]).into())
             .unwrap();
@@ -521,25 +440,11 @@ fn version_1_stays() {
 /// B11: names and attributes by scheme and domain.
 #[test]
 fn attributes_follow_scheme_and_domain() {
-    let http = Site {
-        host: "app.example.com",
-        secure: false,
-    };
-    let elsewhere = Site {
-        host: "evilexample.com",
-        secure: true,
-    };
+    let http = Site { host: "app.example.com", secure: false };
+    let elsewhere = Site { host: "evilexample.com", secure: true };
     let table = [
-        (
-            None,
-            SITE,
-            "__Host-labgate=v; Path=/; Max-Age=9; HttpOnly; SameSite=None; Secure",
-        ),
-        (
-            None,
-            http,
-            "labgate=v; Path=/; Max-Age=9; HttpOnly; SameSite=Lax",
-        ),
+        (None, SITE, "__Host-labgate=v; Path=/; Max-Age=9; HttpOnly; SameSite=None; Secure"),
+        (None, http, "labgate=v; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"),
         (
             Some("example.com"),
             SITE,
@@ -559,9 +464,7 @@ fn attributes_follow_scheme_and_domain() {
         };
         let cookie = SessionCookie::new(&settings).unwrap();
         assert_eq!(cookie.set(site, "v", Duration::from_secs(9)), expected);
-        let cleared = expected
-            .replace("=v;", "=;")
-            .replace("Max-Age=9", "Max-Age=0");
+        let cleared = expected.replace("=v;", "=;").replace("Max-Age=9", "Max-Age=0");
         assert_eq!(cookie.clear(site), cleared);
     }
     let cookie = cookie(Some("example.com"));
@@ -572,22 +475,10 @@ fn attributes_follow_scheme_and_domain() {
 #[test]
 fn names_and_domains_carry_nothing_else() {
     for bad in ["", "a b", "a;b", "a=b", "a\r\nSet-Cookie: x", "a,b", "é"] {
-        let name = CookieSettings {
-            name: bad.into(),
-            ..CookieSettings::default()
-        };
-        assert!(
-            matches!(SessionCookie::new(&name), Err(CookieError::Name(_))),
-            "{bad}"
-        );
-        let domain = CookieSettings {
-            domain: Some(bad.into()),
-            ..CookieSettings::default()
-        };
-        assert!(
-            matches!(SessionCookie::new(&domain), Err(CookieError::Domain(_))),
-            "{bad}"
-        );
+        let name = CookieSettings { name: bad.into(), ..CookieSettings::default() };
+        assert!(matches!(SessionCookie::new(&name), Err(CookieError::Name(_))), "{bad}");
+        let domain = CookieSettings { domain: Some(bad.into()), ..CookieSettings::default() };
+        assert!(matches!(SessionCookie::new(&domain), Err(CookieError::Domain(_))), "{bad}");
     }
 }
 
@@ -600,26 +491,14 @@ fn stripping_leaves_other_cookies_byte_for_byte() {
         (&["a=1; __Host-labgate=x"], &["a=1"]),
         (&["__Host-labgate=x"], &[]),
         (&["__Host-labgate=x;"], &[]),
-        (
-            &["labgate=x", "a=1; b", "__Secure-labgate=x; c=\"d e\""],
-            &["a=1; b", "c=\"d e\""],
-        ),
+        (&["labgate=x", "a=1; b", "__Secure-labgate=x; c=\"d e\""], &["a=1; b", "c=\"d e\""]),
         (&["__HOST-LabGate=x; a=1"], &["a=1"]),
-        (
-            &["__Secure-labgate-attempt-abc=x; labgate-attempt-=y; a=1"],
-            &["a=1"],
-        ),
+        (&["__Secure-labgate-attempt-abc=x; labgate-attempt-=y; a=1"], &["a=1"]),
         (&["a=\"x; __Host-labgate=s; b=\""], &["a=\"x; b=\""]),
         (&["  __Host-labgate =s;a=1;;  b=2 ;"], &["a=1;;  b=2 ;"]),
         (&["=__Host-labgate=s; a=1; __Host-labgate"], &["a=1"]),
-        (
-            &["a=1;  b = \u{e9};;c=labgate=2"],
-            &["a=1;  b = \u{e9};;c=labgate=2"],
-        ),
-        (
-            &["labgates=1; xlabgate=2; labgate-x=3"],
-            &["labgates=1; xlabgate=2; labgate-x=3"],
-        ),
+        (&["a=1;  b = \u{e9};;c=labgate=2"], &["a=1;  b = \u{e9};;c=labgate=2"]),
+        (&["labgates=1; xlabgate=2; labgate-x=3"], &["labgates=1; xlabgate=2; labgate-x=3"]),
         (&["", "; ;"], &["", "; ;"]),
         (&[], &[]),
     ];
@@ -627,11 +506,8 @@ fn stripping_leaves_other_cookies_byte_for_byte() {
         let mut headers = request(before);
         headers.insert("x-other", HeaderValue::from_static("stays"));
         cookie(None).strip(&mut headers);
-        let left: Vec<_> = headers
-            .get_all(COOKIE)
-            .iter()
-            .map(|line| line.as_bytes().to_vec())
-            .collect();
+        let left: Vec<_> =
+            headers.get_all(COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect();
         let after: Vec<_> = after.iter().map(|line| line.as_bytes().to_vec()).collect();
         assert_eq!(left, after, "{before:?}");
         assert_eq!(headers["x-other"], "stays");
@@ -651,26 +527,17 @@ fn upstreams_set_their_own_cookies_only() {
         (" = labgate=x", false),
         ("labgate", false),
         ("labgate; Path=/", false),
-        (
-            "__Secure-labgate-attempt-0123456789ab=x; Path=/oauth2",
-            false,
-        ),
+        ("__Secure-labgate-attempt-0123456789ab=x; Path=/oauth2", false),
         ("labgate-attempt-=", false),
         ("labgatex=1", true),
         ("", true),
         ("c=3", true),
     ];
-    let mut headers: HeaderMap = sets
-        .iter()
-        .map(|(set, _)| (SET_COOKIE, HeaderValue::from_static(set)))
-        .collect();
+    let mut headers: HeaderMap =
+        sets.iter().map(|(set, _)| (SET_COOKIE, HeaderValue::from_static(set))).collect();
     assert_eq!(cookie(None).drop_hostile_set_cookies(&mut headers), 9);
     let left: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
-    let kept: Vec<_> = sets
-        .iter()
-        .filter(|(_, kept)| *kept)
-        .map(|(set, _)| set)
-        .collect();
+    let kept: Vec<_> = sets.iter().filter(|(_, kept)| *kept).map(|(set, _)| set).collect();
     assert_eq!(left, kept);
     assert_eq!(cookie(None).drop_hostile_set_cookies(&mut headers), 0);
 }

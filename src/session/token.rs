@@ -26,12 +26,8 @@ const PARTS: u8 = 2;
 /// The shortest form of `token` that gives it back.
 pub(super) fn shorten(token: &str) -> Shortened {
     let forms = [(HEX, from_hex(token)), (PARTS, from_parts(token))];
-    let forms = forms.into_iter().filter_map(|(form, bytes)| {
-        Some(Shortened {
-            form,
-            bytes: bytes?,
-        })
-    });
+    let forms =
+        forms.into_iter().filter_map(|(form, bytes)| Some(Shortened { form, bytes: bytes? }));
     forms
         .filter(|made| made.bytes.len() < token.len())
         .filter(|made| made.short().restore().is_some_and(|text| *text == token))
@@ -45,10 +41,7 @@ pub(super) fn shorten(token: &str) -> Shortened {
 impl Shortened {
     /// What goes into the session.
     pub(super) fn short(&self) -> Short<'_> {
-        Short {
-            form: self.form,
-            bytes: &self.bytes,
-        }
+        Short { form: self.form, bytes: &self.bytes }
     }
 }
 
@@ -147,12 +140,8 @@ mod tests {
 
     #[test]
     fn bytes_of_no_form_are_no_token() {
-        let table: [(u8, &[u8]); 4] = [
-            (TEXT, &[0xff]),
-            (PARTS, &[1]),
-            (PARTS, &[9, 0, 1]),
-            (7, b"token"),
-        ];
+        let table: [(u8, &[u8]); 4] =
+            [(TEXT, &[0xff]), (PARTS, &[1]), (PARTS, &[9, 0, 1]), (7, b"token")];
         for (form, bytes) in table {
             assert!(Short { form, bytes }.restore().is_none(), "{form}");
         }

@@ -71,11 +71,7 @@ impl Target {
         let path = path(parts)?;
         let reading = Reading::of(path.path())?;
         let trusted = trust.contains(peer.addr.ip());
-        let said = if trusted {
-            Forwarded::read(&parts.headers)?
-        } else {
-            Forwarded::default()
-        };
+        let said = if trusted { Forwarded::read(&parts.headers)? } else { Forwarded::default() };
         Ok(Self {
             method: parts.method.clone(),
             origin: origin(authority, said, public),

@@ -69,11 +69,7 @@ impl Origin {
 
     pub(super) fn new(scheme: Scheme, authority: Authority) -> Self {
         let port = authority.port.filter(|port| *port != scheme.default_port());
-        Self {
-            scheme,
-            host: authority.host,
-            port,
-        }
+        Self { scheme, host: authority.host, port }
     }
 
     /// Host and port as in a `Host` field, the default port left out.
@@ -138,9 +134,7 @@ fn name_of(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
@@ -148,9 +142,7 @@ fn name_of(text: &str) -> Option<String> {
 /// Up to five digits, and neither 0 nor beyond 65535.
 pub(super) fn port(digits: &str) -> Option<u16> {
     let plain = digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain
-        .then(|| digits.parse().ok())?
-        .filter(|port| *port != 0)
+    plain.then(|| digits.parse().ok())?.filter(|port| *port != 0)
 }
 
 #[cfg(test)]
@@ -172,11 +164,7 @@ mod tests {
         ];
         for (text, host, port) in table {
             let host = host.to_owned();
-            assert_eq!(
-                Authority::parse(text),
-                Some(Authority { host, port }),
-                "{text}"
-            );
+            assert_eq!(Authority::parse(text), Some(Authority { host, port }), "{text}");
         }
     }
 
@@ -240,11 +228,7 @@ mod tests {
         for (url, origin) in table {
             let parsed = Origin::of(&url.parse().unwrap()).unwrap();
             assert_eq!(parsed.to_string(), origin);
-            assert_eq!(
-                parsed.authority(),
-                origin.split_once("://").unwrap().1,
-                "{url}"
-            );
+            assert_eq!(parsed.authority(), origin.split_once("://").unwrap().1, "{url}");
         }
         for url in ["ftp://app", "data:x", "file:///etc"] {
             assert_eq!(Origin::of(&url.parse().unwrap()), None);

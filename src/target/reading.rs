@@ -62,9 +62,7 @@ fn border<'a>(prefix: &'a str, path: &'a [u8]) -> Option<&'a [u8]> {
         return Some(prefix.as_bytes());
     }
     let (head, rest) = path.split_at_checked(prefix.len())?;
-    rest.first()
-        .is_none_or(|next| *next == b'/')
-        .then_some(head)
+    rest.first().is_none_or(|next| *next == b'/').then_some(head)
 }
 
 /// No escape, no parameter, no odd byte, no segment that is empty or begins with a dot.
@@ -92,8 +90,7 @@ fn is_honest(raw: &[u8]) -> bool {
 /// Whether there is something in `path` over which upstreams differ.
 fn is_odd(path: &[u8]) -> bool {
     let slash = |next: &[u8]| next.eq_ignore_ascii_case(b"%2f");
-    path.iter()
-        .any(|byte| byte.is_ascii_control() || *byte == b'\\')
+    path.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\')
         || path.windows(2).any(|pair| pair == b"//")
         || path.windows(3).any(slash)
         || segments(path).any(is_dots)

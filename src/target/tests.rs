@@ -16,11 +16,7 @@ struct Case {
 }
 
 fn get(uri: &str) -> Case {
-    Case {
-        request: Request::get(uri),
-        peer: STRANGER,
-        public: None,
-    }
+    Case { request: Request::get(uri), peer: STRANGER, public: None }
 }
 
 impl Case {
@@ -51,14 +47,9 @@ impl Case {
 
     fn read(self) -> Result<Target, &'static str> {
         let (parts, ()) = self.request.body(()).unwrap().into_parts();
-        let peer = Peer {
-            addr: self.peer.parse().unwrap(),
-            core: 0,
-        };
+        let peer = Peer { addr: self.peer.parse().unwrap(), core: 0 };
         let trust = Trust::new(&TrustedProxies(vec!["10.0.0.0/8".parse().unwrap()]));
-        let public = self
-            .public
-            .map(|url| Origin::of(&url.parse().unwrap()).unwrap());
+        let public = self.public.map(|url| Origin::of(&url.parse().unwrap()).unwrap());
         Target::read(&parts, &peer, &trust, public.as_ref())
     }
 
@@ -78,17 +69,11 @@ fn the_host_is_named_once_and_well() {
     let absolute = || get("http://app.example/x?y");
     let twin = |case: Case| case.header("host", "other.example");
     assert_eq!(twin(absolute()).url(), "http://app.example/x?y");
-    assert_eq!(
-        twin(get("https://app.example?y")).url(),
-        "http://app.example/?y"
-    );
+    assert_eq!(twin(get("https://app.example?y")).url(), "http://app.example/?y");
     assert_eq!(twin(get("http://app.example")).url(), "http://app.example/");
     let h2 = || absolute().version(Version::HTTP_2);
     assert_eq!(h2().url(), "http://app.example/x?y");
-    assert_eq!(
-        h2().header("host", "APP.example").url(),
-        "http://app.example/x?y"
-    );
+    assert_eq!(h2().header("host", "APP.example").url(), "http://app.example/x?y");
 
     let refused = [
         ("no Host", get("/")),
@@ -104,11 +89,7 @@ fn the_host_is_named_once_and_well() {
         ("another scheme", twin(get("ftp://app.example/"))),
         ("authority-form", twin(get("app.example:80"))),
         ("HTTP/2 disagrees", twin(h2())),
-        (
-            "HTTP/2 with two Hosts",
-            h2().header("host", "app.example")
-                .header("host", "app.example"),
-        ),
+        ("HTTP/2 with two Hosts", h2().header("host", "app.example").header("host", "app.example")),
         ("high bytes", get("/").header("host", "b\u{fc}cher")),
     ];
     for (what, case) in refused {
@@ -162,9 +143,7 @@ fn only_trusted_peers_speak_for_the_browser() {
 fn the_port_beside_the_host_wins_over_the_forwarded_one() {
     let case = |host, port| {
         let case = get("/").header("host", host).from(PROXY);
-        case.header("x-forwarded-proto", "https")
-            .header("x-forwarded-port", port)
-            .url()
+        case.header("x-forwarded-proto", "https").header("x-forwarded-port", port).url()
     };
     assert_eq!(case("app", "443"), "https://app/");
     assert_eq!(case("app", "8443"), "https://app:8443/");
@@ -198,14 +177,8 @@ fn request_ids_are_short_visible_and_from_trusted_peers() {
     let longest = "x".repeat(128);
     assert_eq!(id(PROXY, &["a-1"]).as_deref(), Some("a-1"));
     assert_eq!(id(PROXY, &[&longest]).as_deref(), Some(longest.as_str()));
-    let refused: [&[&str]; 6] = [
-        &[],
-        &[""],
-        &["a", "a"],
-        &["a b"],
-        &["\u{e9}"],
-        &[&format!("{longest}x")],
-    ];
+    let refused: [&[&str]; 6] =
+        [&[], &[""], &["a", "a"], &["a b"], &["\u{e9}"], &[&format!("{longest}x")]];
     for ids in refused {
         assert_eq!(id(PROXY, ids), None, "{ids:?}");
     }
@@ -295,9 +268,7 @@ fn every_trick_is_ambiguous_and_read_through() {
         assert!(found, "{path} read as {readings:?}");
         assert_eq!(target.path(), path, "kept byte for byte");
     }
-    for path in [
-        "/a%2Fb", "/a%5Cb", "/a//b", "/a%zz", "/a%", "/a%7", "/a%u002e",
-    ] {
+    for path in ["/a%2Fb", "/a%5Cb", "/a//b", "/a%zz", "/a%", "/a%7", "/a%u002e"] {
         assert!(at(path).is_ambiguous(), "{path}");
     }
     for path in [

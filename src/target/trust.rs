@@ -25,9 +25,7 @@ pub struct Trust {
 impl Trust {
     /// Trusts these networks and no other.
     pub fn new(proxies: &TrustedProxies) -> Self {
-        Self {
-            networks: proxies.0.iter().copied().map(folded).collect(),
-        }
+        Self { networks: proxies.0.iter().copied().map(folded).collect() }
     }
 
     /// Whether `addr` lies in one of the networks; an IPv4-mapped IPv6 address counts as its IPv4 address.
@@ -61,10 +59,7 @@ impl Trust {
 /// `::ffff:a.b.c.d/96+n` as `a.b.c.d/n`, like the addresses that are looked up.
 fn folded(network: IpNet) -> IpNet {
     let mapped = |network: ipnet::Ipv6Net| -> Option<(Ipv4Addr, u8)> {
-        Some((
-            network.addr().to_ipv4_mapped()?,
-            network.prefix_len().checked_sub(96)?,
-        ))
+        Some((network.addr().to_ipv4_mapped()?, network.prefix_len().checked_sub(96)?))
     };
     match network {
         IpNet::V4(_) => network,
@@ -187,10 +182,7 @@ mod tests {
             ("2.2.2.2", &["1.1.1.1, 10.0.0.2"], "2.2.2.2"),
         ];
         for (peer, lines, client) in table {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("x-forwarded-for", *line))
-                .collect();
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
             let found = trust.client(peer.parse().unwrap(), &headers(&lines));
             assert_eq!(found.to_string(), client, "{peer} says {lines:?}");
         }
@@ -222,10 +214,7 @@ mod tests {
             ("x-forwarded-port", "70000"),
         ];
         for (name, value) in table {
-            assert!(
-                Forwarded::read(&headers(&[(name, value)])).is_err(),
-                "{name}: {value}"
-            );
+            assert!(Forwarded::read(&headers(&[(name, value)])).is_err(), "{name}: {value}");
         }
         assert_eq!(Forwarded::read(&HeaderMap::new()), Ok(Forwarded::default()));
     }

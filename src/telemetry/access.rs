@@ -28,14 +28,8 @@ pub enum Decision {
 
 impl Decision {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
-        Self::Allowed,
-        Self::Public,
-        Self::SignIn,
-        Self::Refused,
-        Self::Own,
-        Self::Error,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Allowed, Self::Public, Self::SignIn, Self::Refused, Self::Own, Self::Error];
 
     /// The word for it in logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -95,9 +89,7 @@ impl Access<'_> {
     pub fn emit(&self) {
         // Values go in as text, not as `Display`, so that the text format quotes them and none can pose as a field of its own.
         let path = self.path.split('?').next().unwrap_or_default();
-        let agent = self
-            .user_agent
-            .map(|agent| printable(agent.as_bytes(), 256));
+        let agent = self.user_agent.map(|agent| printable(agent.as_bytes(), 256));
         info!(
             target: "labgate::access",
             request_id = &*printable(self.request_id.as_bytes(), 128),

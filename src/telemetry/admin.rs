@@ -57,10 +57,7 @@ impl Health {
             () => "starting",
         };
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        Report {
-            status,
-            notes: notes.clone(),
-        }
+        Report { status, notes: notes.clone() }
     }
 }
 
@@ -101,11 +98,8 @@ impl Admin {
     }
 
     fn readiness(&self) -> Response {
-        let status = if self.health.is_ready() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
+        let status =
+            if self.health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let report = serde_json::to_vec(&self.health.report()).unwrap_or_default();
         answer(status, JSON, report)
     }
@@ -125,9 +119,7 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>)
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     for (name, value) in fields {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -55,15 +55,9 @@ pub fn start_logging(config: &Telemetry, terminal: bool) -> Result<LogGuard, Log
     let lines = Lines::default();
     let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.log)?);
     let form = Form::of(config.format, terminal);
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(form.layer(lines.clone()))
-        .try_init()?;
+    tracing_subscriber::registry().with(filter).with(form.layer(lines.clone())).try_init()?;
     lines.write_to(io::stderr())?;
-    Ok(LogGuard {
-        filter: handle,
-        lines,
-    })
+    Ok(LogGuard { filter: handle, lines })
 }
 
 impl LogGuard {
@@ -164,9 +158,7 @@ impl Lines {
                 }
             }
         };
-        thread::Builder::new()
-            .name("labgate-log".into())
-            .spawn(run)?;
+        thread::Builder::new().name("labgate-log".into()).spawn(run)?;
         Ok(())
     }
 
@@ -213,10 +205,7 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -277,9 +266,8 @@ mod tests {
         }
         lines.flush(Duration::from_secs(10));
         let written: Vec<u8> = receive.try_iter().flatten().collect();
-        let expected: String = (0..100)
-            .flat_map(|number| [number.to_string(), "\n".into()])
-            .collect();
+        let expected: String =
+            (0..100).flat_map(|number| [number.to_string(), "\n".into()]).collect();
         assert_eq!(String::from_utf8(written).unwrap(), expected);
     }
 

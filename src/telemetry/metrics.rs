@@ -29,12 +29,7 @@ const fn counter(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Described {
-    Described {
-        name,
-        kind: "counter",
-        labels,
-        help,
-    }
+    Described { name, kind: "counter", labels, help }
 }
 
 const fn gauge(
@@ -42,12 +37,7 @@ const fn gauge(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Described {
-    Described {
-        name,
-        kind: "gauge",
-        labels,
-        help,
-    }
+    Described { name, kind: "gauge", labels, help }
 }
 
 const fn histogram(
@@ -55,19 +45,11 @@ const fn histogram(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Described {
-    Described {
-        name,
-        kind: "histogram",
-        labels,
-        help,
-    }
+    Described { name, kind: "histogram", labels, help }
 }
 
-const BUILD_INFO: Described = gauge(
-    "labgate_build_info",
-    &["version", "revision"],
-    "Always 1; which labgate this is.",
-);
+const BUILD_INFO: Described =
+    gauge("labgate_build_info", &["version", "revision"], "Always 1; which labgate this is.");
 const REQUESTS: Described = counter(
     "labgate_requests_total",
     &["route", "method", "status", "decision"],
@@ -93,16 +75,10 @@ const SESSION_RECHECKS: Described = counter(
     &["result"],
     "Times that GitLab was asked again about a signed-in user.",
 );
-const SESSION_REFRESHES: Described = counter(
-    "labgate_session_refreshes_total",
-    &["result"],
-    "Refreshes of access tokens.",
-);
-const SESSIONS_REVOKED: Described = counter(
-    "labgate_sessions_revoked_total",
-    &["cause"],
-    "Sessions that ended before their time.",
-);
+const SESSION_REFRESHES: Described =
+    counter("labgate_session_refreshes_total", &["result"], "Refreshes of access tokens.");
+const SESSIONS_REVOKED: Described =
+    counter("labgate_sessions_revoked_total", &["cause"], "Sessions that ended before their time.");
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",
     &["gitlab", "endpoint", "status"],
@@ -113,16 +89,10 @@ const GITLAB_DURATION: Described = histogram(
     &["gitlab", "endpoint"],
     "Time that requests to GitLab took.",
 );
-const OPEN_CONNECTIONS: Described = gauge(
-    "labgate_open_connections",
-    &[],
-    "Client connections that are open.",
-);
-const OPEN_TUNNELS: Described = gauge(
-    "labgate_open_tunnels",
-    &[],
-    "WebSockets and other upgraded connections that are open.",
-);
+const OPEN_CONNECTIONS: Described =
+    gauge("labgate_open_connections", &[], "Client connections that are open.");
+const OPEN_TUNNELS: Described =
+    gauge("labgate_open_tunnels", &[], "WebSockets and other upgraded connections that are open.");
 const LIMITS_REACHED: Described = counter(
     "labgate_limits_reached_total",
     &["limit"],
@@ -159,9 +129,8 @@ pub const REFERENCE: &[Described] = &[
 ];
 
 /// Upper bounds in seconds; the proxy's own work is far below the first, which is for local upstreams.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-];
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 /// Counts what happens; outlives reloads, so that nothing starts from zero.
 pub struct Metrics {
@@ -247,12 +216,8 @@ impl Metrics {
         status: &str,
         duration: Duration,
     ) {
-        self.gitlab_requests
-            .with_label_values(&[gitlab, endpoint, status])
-            .inc();
-        self.gitlab_duration
-            .with_label_values(&[gitlab, endpoint])
-            .observe(duration.as_secs_f64());
+        self.gitlab_requests.with_label_values(&[gitlab, endpoint, status]).inc();
+        self.gitlab_duration.with_label_values(&[gitlab, endpoint]).observe(duration.as_secs_f64());
     }
 
     /// How many connections and tunnels are open now.
@@ -274,8 +239,7 @@ impl Metrics {
     /// The configuration was loaded at `now` and serves.
     pub fn reloaded(&self, now: Timestamp) {
         self.reload_successful.set(1);
-        self.reload_timestamp
-            .set(i64::try_from(now.unix()).unwrap_or(i64::MAX));
+        self.reload_timestamp.set(i64::try_from(now.unix()).unwrap_or(i64::MAX));
     }
 
     /// The configuration could not be loaded; the one before still serves.
@@ -332,8 +296,6 @@ fn single(registry: &Registry, what: Described) -> IntGauge {
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let collector = made.expect("the names above are valid");
     let boxed = Box::new(collector.clone());
-    registry
-        .register(boxed)
-        .expect("the names above are distinct");
+    registry.register(boxed).expect("the names above are distinct");
     collector
 }

@@ -25,33 +25,15 @@ pub(super) fn read() -> Vec<Reading> {
         field(&status, "Threads:"),
     ];
     let described = DESCRIBED.into_iter().zip(values);
-    described
-        .filter_map(|((name, kind, help), value)| Some((name, kind, help, value?)))
-        .collect()
+    described.filter_map(|((name, kind, help), value)| Some((name, kind, help, value?))).collect()
 }
 
 const DESCRIBED: [(&str, &str, &str); 7] = [
-    (
-        "process_cpu_seconds_total",
-        "counter",
-        "User and system CPU time spent, in seconds.",
-    ),
+    ("process_cpu_seconds_total", "counter", "User and system CPU time spent, in seconds."),
     ("process_open_fds", "gauge", "Open file descriptors."),
-    (
-        "process_max_fds",
-        "gauge",
-        "Most file descriptors that may be open.",
-    ),
-    (
-        "process_virtual_memory_bytes",
-        "gauge",
-        "Virtual memory, in bytes.",
-    ),
-    (
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory, in bytes.",
-    ),
+    ("process_max_fds", "gauge", "Most file descriptors that may be open."),
+    ("process_virtual_memory_bytes", "gauge", "Virtual memory, in bytes."),
+    ("process_resident_memory_bytes", "gauge", "Resident memory, in bytes."),
     (
         "process_start_time_seconds",
         "gauge",
@@ -73,10 +55,7 @@ impl Stat {
         let (_, fields) = line.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<f64>().ok();
-        Some(Self {
-            cpu: (number(11)? + number(12)?) / TICKS,
-            started: number(19)? / TICKS,
-        })
+        Some(Self { cpu: (number(11)? + number(12)?) / TICKS, started: number(19)? / TICKS })
     }
 }
 

@@ -64,11 +64,7 @@ pub struct RequestIds {
 impl RequestIds {
     /// Starts from 128 random bits.
     pub fn new([prefix, key]: [u64; 2]) -> Self {
-        Self {
-            prefix: hex(prefix),
-            key,
-            count: AtomicU64::new(0),
-        }
+        Self { prefix: hex(prefix), key, count: AtomicU64::new(0) }
     }
 
     /// The next id.
@@ -123,11 +119,7 @@ mod tests {
     #[test]
     fn only_plain_and_short_ids_are_taken_over() {
         let given = |text: &str| RequestId::given(&HeaderValue::from_str(text).unwrap());
-        for good in [
-            "a",
-            "4bf92f35-77b3_4da6.a3ce:929d",
-            "Root=1-67891233-abc@x/+",
-        ] {
+        for good in ["a", "4bf92f35-77b3_4da6.a3ce:929d", "Root=1-67891233-abc@x/+"] {
             assert_eq!(given(good).unwrap().as_str(), good);
             assert_eq!(given(good).unwrap().to_header(), good);
         }
@@ -135,9 +127,6 @@ mod tests {
         for bad in ["", "a b", "<script>", "a\"b", "a\tb", "a,b", &long] {
             assert_eq!(given(bad), None, "{bad}");
         }
-        assert_eq!(
-            RequestId::given(&HeaderValue::from_bytes(b"\xff").unwrap()),
-            None
-        );
+        assert_eq!(RequestId::given(&HeaderValue::from_bytes(b"\xff").unwrap()), None);
     }
 }

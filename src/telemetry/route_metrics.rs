@@ -27,12 +27,7 @@ struct Key {
 
 impl RouteMetrics {
     pub(super) fn new(name: &str, requests: IntCounterVec, duration: Histogram) -> Self {
-        Self {
-            name: name.into(),
-            requests,
-            duration,
-            seen: [const { OnceLock::new() }; SLOTS],
-        }
+        Self { name: name.into(), requests, duration, seen: [const { OnceLock::new() }; SLOTS] }
     }
 
     /// A request has been answered, `duration` after its head had come.
@@ -44,11 +39,7 @@ impl RouteMetrics {
         duration: Duration,
     ) {
         let method = method_label(method);
-        self.count(Key {
-            method,
-            status,
-            decision,
-        });
+        self.count(Key { method, status, decision });
         self.duration.observe(duration.as_secs_f64());
     }
 

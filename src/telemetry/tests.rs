@@ -44,11 +44,7 @@ fn logged(form: log::Form, log: impl FnOnce()) -> Vec<String> {
     let subscriber = tracing_subscriber::registry().with(form.layer(kept.clone()));
     tracing::subscriber::with_default(subscriber, log);
     let bytes = kept.0.lock().unwrap().clone();
-    String::from_utf8(bytes)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
 }
 
 const TEXT: log::Form = log::Form::Text { terminal: false };
@@ -130,10 +126,7 @@ fn hostile_text_makes_no_line_field_or_colour_of_its_own() {
     }
     let lines = logged(TEXT, || access("/", &agent).emit());
     assert_eq!(lines[0].matches(" user=").count(), 2, "{lines:?}");
-    assert!(
-        lines[0].contains(r#"\" user=root@main"#),
-        "it stays within its quotes: {lines:?}"
-    );
+    assert!(lines[0].contains(r#"\" user=root@main"#), "it stays within its quotes: {lines:?}");
 }
 
 #[test]
@@ -168,23 +161,13 @@ fn an_audit_line_tells_who_and_why() {
 fn busy_metrics() -> Metrics {
     let metrics = Metrics::new("1.2.3", "abc");
     let route = metrics.route("app");
-    route.record(
-        &Method::GET,
-        StatusCode::OK,
-        Decision::Allowed,
-        Duration::from_millis(3),
-    );
+    route.record(&Method::GET, StatusCode::OK, Decision::Allowed, Duration::from_millis(3));
     metrics.upstream("wiki").observe(0.002);
     metrics.sign_in("main", "ok");
     metrics.session_recheck("ok");
     metrics.session_refresh("ok");
     metrics.session_revoked("blocked");
-    metrics.gitlab_request(
-        "main",
-        "token",
-        "200",
-        Duration::from_millis(80),
-    );
+    metrics.gitlab_request("main", "token", "200", Duration::from_millis(80));
     metrics.limit_reached("connections");
     metrics.reloaded(Timestamp::from_unix(1_700_000_000));
     metrics
@@ -199,13 +182,9 @@ fn families(text: &str) -> BTreeSet<String> {
 #[test]
 fn metrics_are_those_that_the_docs_name() {
     let text = busy_metrics().encode();
-    let told: BTreeSet<String> = families(&text)
-        .into_iter()
-        .filter(|family| family.starts_with("labgate_"))
-        .collect();
-    let described = REFERENCE
-        .iter()
-        .map(|metric| format!("{} {}", metric.name, metric.kind));
+    let told: BTreeSet<String> =
+        families(&text).into_iter().filter(|family| family.starts_with("labgate_")).collect();
+    let described = REFERENCE.iter().map(|metric| format!("{} {}", metric.name, metric.kind));
     assert_eq!(told, described.collect());
     let contract = [
         "build_info",
@@ -224,12 +203,10 @@ fn metrics_are_those_that_the_docs_name() {
         "config_last_reload_successful",
         "config_last_reload_timestamp_seconds",
     ];
-    let named = REFERENCE
-        .iter()
-        .map(|metric| match (metric.name, metric.labels) {
-            (name, []) | (name @ "labgate_build_info", _) => name.to_owned(),
-            (name, labels) => format!("{name}{{{}}}", labels.join(",")),
-        });
+    let named = REFERENCE.iter().map(|metric| match (metric.name, metric.labels) {
+        (name, []) | (name @ "labgate_build_info", _) => name.to_owned(),
+        (name, labels) => format!("{name}{{{}}}", labels.join(",")),
+    });
     let contract = contract.map(|name| format!("labgate_{name}"));
     assert_eq!(named.collect::<Vec<_>>(), contract);
 }
@@ -279,28 +256,17 @@ fn no_stranger_makes_series_grow() {
         route.record(&Method::GET, status, Decision::Public, Duration::ZERO);
     }
     let text = metrics.encode();
-    let series: Vec<_> = text
-        .lines()
-        .filter(|line| line.starts_with("labgate_requests_total{"))
-        .collect();
+    let series: Vec<_> =
+        text.lines().filter(|line| line.starts_with("labgate_requests_total{")).collect();
     assert_eq!(series.len(), 2, "{series:?}");
-    assert!(
-        series.iter().all(|line| line.ends_with(" 500")),
-        "{series:?}"
-    );
+    assert!(series.iter().all(|line| line.ends_with(" 500")), "{series:?}");
 }
 
 #[test]
 fn every_combination_is_counted_even_when_the_prepared_table_is_full() {
     let metrics = Metrics::new("1", "");
     let route = metrics.route("app");
-    let methods = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-    ];
+    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE];
     let statuses = [200, 204, 301, 304, 400, 403, 404, 500, 502, 503];
     for _ in 0..3 {
         for method in &methods {
@@ -311,13 +277,9 @@ fn every_combination_is_counted_even_when_the_prepared_table_is_full() {
         }
     }
     // A gate built anew prepares the same counts again.
-    metrics
-        .route("app")
-        .record(&Method::GET, StatusCode::OK, Decision::Own, Duration::ZERO);
+    metrics.route("app").record(&Method::GET, StatusCode::OK, Decision::Own, Duration::ZERO);
     let text = metrics.encode();
-    let counts = text
-        .lines()
-        .filter(|line| line.starts_with("labgate_requests_total{"));
+    let counts = text.lines().filter(|line| line.starts_with("labgate_requests_total{"));
     let (own, others): (Vec<_>, Vec<_>) = counts.partition(|line| line.contains("\"own\""));
     assert_eq!((own.len(), others.len()), (1, 50));
     assert!(others.iter().all(|line| line.ends_with(" 3")), "{others:?}");
@@ -325,18 +287,11 @@ fn every_combination_is_counted_even_when_the_prepared_table_is_full() {
 }
 
 fn admin() -> Admin {
-    Admin {
-        health: Arc::default(),
-        metrics: Arc::new(Metrics::new("1.2.3", "")),
-    }
+    Admin { health: Arc::default(), metrics: Arc::new(Metrics::new("1.2.3", "")) }
 }
 
 fn ask(admin: &Admin, method: Method, path: &str) -> Response {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .body(())
-        .unwrap();
+    let request = Request::builder().method(method).uri(path).body(()).unwrap();
     admin.handle(&request)
 }
 
@@ -389,15 +344,8 @@ async fn the_admin_listener_answers_three_paths_to_readers_only() {
         let response = ask(&admin, method.clone(), path);
         assert_eq!(response.status().as_u16(), status, "{method} {path}");
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        assert!(
-            !response
-                .headers()
-                .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
-        );
-        assert_eq!(
-            response.headers().contains_key(header::ALLOW),
-            status == 405
-        );
+        assert!(!response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        assert_eq!(response.headers().contains_key(header::ALLOW), status == 405);
     }
     let metrics = text(ask(&admin, Method::GET, "/metrics")).await;
     assert!(metrics.contains("labgate_build_info{") && metrics.contains("process_open_fds "));

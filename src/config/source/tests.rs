@@ -22,10 +22,7 @@ allow = "signed-in"
 "#;
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect()
+    pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
 }
 
 fn told(text: &str, pairs: &[(&str, &str)]) -> String {
@@ -137,36 +134,21 @@ labgate.toml:22:89: error: a role is held in a group; the rule names none
 
 #[test]
 fn all_mistakes_of_syntax_are_told_at_once() {
-    let told = told(
-        "[server]\nlisten = localhost\nprefix =\n[gitlab.main\nclient_id = \"x\"\n",
-        &[],
-    );
-    let lines: Vec<_> = told
-        .lines()
-        .filter(|line| line.contains("error: "))
-        .collect();
-    for (place, message) in [
-        ("2:10", "string values must be quoted"),
-        ("3:", ""),
-        ("4:", ""),
-    ] {
+    let told =
+        told("[server]\nlisten = localhost\nprefix =\n[gitlab.main\nclient_id = \"x\"\n", &[]);
+    let lines: Vec<_> = told.lines().filter(|line| line.contains("error: ")).collect();
+    for (place, message) in [("2:10", "string values must be quoted"), ("3:", ""), ("4:", "")] {
         let expected = format!("labgate.toml:{place}");
         let found = |line: &&str| line.starts_with(&expected) && line.contains(message);
         assert!(lines.iter().any(found), "{expected}\n{told}");
     }
-    assert!(
-        told.contains("    2 | listen = localhost\n      |          ^^^^^^^^^\n"),
-        "{told}"
-    );
+    assert!(told.contains("    2 | listen = localhost\n      |          ^^^^^^^^^\n"), "{told}");
 }
 
 #[test]
 fn what_is_missing_is_told_at_the_nearest_table() {
     assert_eq!(
-        told(
-            "[gitlab.main]\n[session]\n[[route]]\nupstream = \"http://a\"\n[upstream.x]\n",
-            &[]
-        ),
+        told("[gitlab.main]\n[session]\n[[route]]\nupstream = \"http://a\"\n[upstream.x]\n", &[]),
         r#"labgate.toml:1:1: error: gitlab.main.client_id: the application id that GitLab gave is needed
     1 | [gitlab.main]
       | ^^^^^^^^^^^^^
@@ -185,11 +167,9 @@ labgate.toml:5:1: error: upstream.x.url: the URL of the application is needed
     );
     let (document, _, problems) = read(None, &Zeroizing::default(), &env(&[]));
     let told = render(&problems, &document);
-    for variable in [
-        "LABGATE_GITLAB: error: ",
-        "LABGATE_ROUTE: error: ",
-        "LABGATE_SESSION__KEYS: error: ",
-    ] {
+    for variable in
+        ["LABGATE_GITLAB: error: ", "LABGATE_ROUTE: error: ", "LABGATE_SESSION__KEYS: error: "]
+    {
         assert!(told.contains(variable), "{told}");
     }
 }
@@ -206,15 +186,9 @@ fn the_environment_overrides_the_file() {
         ("LABGATE_GITLAB__MAIN__LABEL", "5"),
         ("LABGATE_GITLAB__MAIN__REQUIRE_VERIFIED_EMAIL", "false"),
         ("LABGATE_GITLAB__SECOND", r#"{ client_id = "second" }"#),
-        (
-            "LABGATE_GITLAB__SECOND__CLIENT_SECRET",
-            "{ env = \"LABGATE_SECOND_SECRET\" }",
-        ),
+        ("LABGATE_GITLAB__SECOND__CLIENT_SECRET", "{ env = \"LABGATE_SECOND_SECRET\" }"),
         ("LABGATE_SECOND_SECRET", "hunter2"),
-        (
-            "LABGATE_SESSION__KEYS",
-            r#"["hunter2-a", { file = "b.key" }]"#,
-        ),
+        ("LABGATE_SESSION__KEYS", r#"["hunter2-a", { file = "b.key" }]"#),
         (
             "LABGATE_ROUTE",
             r#"[{ upstream = "http://127.0.0.1:3000", allow = [{ group = "acme" }] }]"#,
@@ -265,31 +239,15 @@ fn mistakes_of_the_environment_name_the_variable() {
             "soon",
             "`soon` is not a duration, such as `15m` or `1h 30m`",
         ),
-        (
-            "LABGATE_SERVER__LIMITS__HEADERS",
-            "many",
-            "expected a whole number, found text",
-        ),
-        (
-            "LABGATE_SERVER__LIMITS__HEADERS",
-            "-5",
-            "-5 is out of range",
-        ),
-        (
-            "LABGATE_SERVER__TRUSTED_PROXIES",
-            "10.0.0.0/8",
-            "expected a list, found text",
-        ),
+        ("LABGATE_SERVER__LIMITS__HEADERS", "many", "expected a whole number, found text"),
+        ("LABGATE_SERVER__LIMITS__HEADERS", "-5", "-5 is out of range"),
+        ("LABGATE_SERVER__TRUSTED_PROXIES", "10.0.0.0/8", "expected a list, found text"),
         (
             "LABGATE_SERVER__TRUSTED_PROXIES",
             r#"["0.0.0.0/0"]"#,
             "server.trusted_proxies[0]: `0.0.0.0/0` trusts everyone; name the networks of your proxies",
         ),
-        (
-            "LABGATE_SERVER__TLS",
-            "{}",
-            "`tls` is not available in this version",
-        ),
+        ("LABGATE_SERVER__TLS", "{}", "`tls` is not available in this version"),
         (
             "LABGATE_SESSION__LIFETME",
             "8h",
@@ -315,26 +273,10 @@ fn mistakes_of_the_environment_name_the_variable() {
             "{ fil = \"hunter2\" }",
             "a secret is a string, `{ file = \"…\" }` or `{ env = \"…\" }`",
         ),
-        (
-            "LABGATE_GITLAB__MAIN__CLIENT_SECRET",
-            "",
-            "the secret is empty",
-        ),
-        (
-            "LABGATE_SESSION__KEYS",
-            "hunter2",
-            "expected a list, found text",
-        ),
-        (
-            "LABGATE_SERVER__LISTEN__PORT",
-            "80",
-            "server.listen: expected a string, found a table",
-        ),
-        (
-            "LABGATE_ROUTE__0__ALLOW",
-            "public",
-            "route: expected a list, found a table",
-        ),
+        ("LABGATE_GITLAB__MAIN__CLIENT_SECRET", "", "the secret is empty"),
+        ("LABGATE_SESSION__KEYS", "hunter2", "expected a list, found text"),
+        ("LABGATE_SERVER__LISTEN__PORT", "80", "server.listen: expected a string, found a table"),
+        ("LABGATE_ROUTE__0__ALLOW", "public", "route: expected a list, found a table"),
         (
             "LABGATE_ROUTE",
             r#"[{ allwo = "public" }]"#,
@@ -351,10 +293,7 @@ fn mistakes_of_the_environment_name_the_variable() {
         assert!(told.starts_with(&expected), "{told}\n{expected}");
     }
     let broken = told(GOOD, &[("LABGATE_SESSION__KEYS", "[\"hunter2\"")]);
-    assert!(
-        broken.starts_with("LABGATE_SESSION__KEYS: error: not a TOML value: "),
-        "{broken}"
-    );
+    assert!(broken.starts_with("LABGATE_SESSION__KEYS: error: not a TOML value: "), "{broken}");
 }
 
 #[test]
@@ -438,14 +377,8 @@ allow = [{ group = "acme" }]
 
 #[test]
 fn lines_without_secrets_are_shown_beside_them() {
-    let told = told(
-        "[gitlab.main]\nclient_secret = \"hunter2\"\nclient_id = 5\n",
-        &[],
-    );
-    assert!(
-        told.contains("    3 | client_id = 5\n      |             ^\n"),
-        "{told}"
-    );
+    let told = told("[gitlab.main]\nclient_secret = \"hunter2\"\nclient_id = 5\n", &[]);
+    assert!(told.contains("    3 | client_id = 5\n      |             ^\n"), "{told}");
 }
 
 #[test]
@@ -463,11 +396,7 @@ fn paths_start_from_the_directory_of_the_file() {
     let path = directory.path().join("labgate.toml");
     let text = GOOD.replace("\"hunter2-client\"", "{ file = \"client\" }")
         + "[[route]]\nupstream = \"http://a\"\npath = \"/x\"\nallow = [{ users_file = \"users\" }]\n";
-    std::fs::write(
-        &path,
-        text.replace("client_id", "ca = \"/etc/ca.pem\"\nclient_id"),
-    )
-    .unwrap();
+    std::fs::write(&path, text.replace("client_id", "ca = \"/etc/ca.pem\"\nclient_id")).unwrap();
     let (_, config, problems) = load(Some(path), &env(&[]));
     assert_eq!(problems, []);
     let config = config.unwrap();
@@ -475,9 +404,7 @@ fn paths_start_from_the_directory_of_the_file() {
     let client = directory.path().join("client");
     assert!(matches!(&gitlab.client_secret, Some(Secret::File(path)) if *path == client));
     assert_eq!(gitlab.ca.as_deref(), Some("/etc/ca.pem".as_ref()));
-    let Some(Allow::Rules(rules)) = &config.route[1].allow else {
-        panic!()
-    };
+    let Some(Allow::Rules(rules)) = &config.route[1].allow else { panic!() };
     assert_eq!(rules[0].users_file, Some(directory.path().join("users")));
 }
 
@@ -489,21 +416,13 @@ fn a_secret_file_that_everybody_may_read_is_worth_a_warning() {
     let key = directory.path().join("session.key");
     std::fs::write(&key, SECRET).unwrap();
     let path = directory.path().join("labgate.toml");
-    std::fs::write(
-        &path,
-        GOOD.replace("\"hunter2-key\"", "{ file = \"session.key\" }"),
-    )
-    .unwrap();
+    std::fs::write(&path, GOOD.replace("\"hunter2-key\"", "{ file = \"session.key\" }")).unwrap();
     for (mode, warned) in [(0o644, true), (0o640, false)] {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
         let (document, config, problems) = load(Some(path.clone()), &env(&[]));
         assert!(config.is_some());
         let told = render(&problems, &document);
-        assert_eq!(
-            told.contains(":7:9: warning: every user of this machine"),
-            warned,
-            "{told}"
-        );
+        assert_eq!(told.contains(":7:9: warning: every user of this machine"), warned, "{told}");
         assert!(problems.iter().all(|problem| problem.warning));
     }
 }
@@ -531,26 +450,14 @@ fn later_stages_find_their_keys_too() {
     );
     for (key, expected) in [
         ("route[0].upstream", "labgate.toml:10:12: error: x\n"),
-        (
-            "route[0].gitlab[0]",
-            "labgate.toml:9:1: error: route[0].gitlab[0]: x\n",
-        ),
+        ("route[0].gitlab[0]", "labgate.toml:9:1: error: route[0].gitlab[0]: x\n"),
         (
             "gitlab.Main.client_secret",
             "labgate.toml:4:17: error: x\n    4 | client_secret = …\n      |                 ^\n",
         ),
-        (
-            "server.public_url",
-            "LABGATE_SERVER__PUBLIC_URL: error: x\n",
-        ),
-        (
-            "server.listen",
-            "LABGATE_SERVER__PUBLIC_URL: error: server.listen: x\n",
-        ),
-        (
-            "identity.groups",
-            "labgate.toml: identity.groups: error: x\n",
-        ),
+        ("server.public_url", "LABGATE_SERVER__PUBLIC_URL: error: x\n"),
+        ("server.listen", "LABGATE_SERVER__PUBLIC_URL: error: server.listen: x\n"),
+        ("identity.groups", "labgate.toml: identity.groups: error: x\n"),
         ("", "labgate.toml: error: x\n"),
     ] {
         let told = render(&[Problem::error(key, "x")], &document);

@@ -70,10 +70,7 @@ impl FromStr for AccessLevel {
         let found = Self::NAMES.iter().find(|(name, _)| *name == text);
         found.map(|(_, level)| *level).ok_or_else(|| {
             let names = Self::NAMES.map(|(name, _)| format!("`{name}`"));
-            format!(
-                "unknown role `{text}`, expected one of {}",
-                names.join(", ")
-            )
+            format!("unknown role `{text}`, expected one of {}", names.join(", "))
         })
     }
 }
@@ -116,12 +113,7 @@ mod tests {
 
     #[test]
     fn levels_between_the_names_count_as_the_lower() {
-        for (number, name) in [
-            (1, "minimal"),
-            (12, "guest"),
-            (25, "reporter"),
-            (60, "owner"),
-        ] {
+        for (number, name) in [(1, "minimal"), (12, "guest"), (25, "reporter"), (60, "owner")] {
             assert_eq!(AccessLevel::from_number(number).unwrap().name(), name);
         }
         assert!(AccessLevel::from_number(25).unwrap() < AccessLevel::DEVELOPER);

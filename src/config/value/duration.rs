@@ -5,13 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 /// Units from the longest, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What is longer is a mistake, and could overflow a date.
 const LONGEST: Duration = Duration::from_hours(87600);
@@ -62,9 +57,7 @@ fn parse(text: &str) -> Result<Duration, String> {
         let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, tail) = tail.split_at_checked(letters).ok_or_else(mistake)?;
         let factor = UNITS.iter().find(|(name, _)| *name == unit);
-        let (_, factor) = factor
-            .filter(|(_, factor)| *factor < last)
-            .ok_or_else(mistake)?;
+        let (_, factor) = factor.filter(|(_, factor)| *factor < last).ok_or_else(mistake)?;
         let number: u64 = number.parse().map_err(|_| mistake())?;
         total = number
             .checked_mul(*factor)
@@ -89,11 +82,7 @@ fn written(duration: Duration) -> String {
             rest %= factor;
         }
     }
-    if parts.is_empty() {
-        "0s".into()
-    } else {
-        parts.join(" ")
-    }
+    if parts.is_empty() { "0s".into() } else { parts.join(" ") }
 }
 
 #[cfg(test)]

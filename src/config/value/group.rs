@@ -21,8 +21,7 @@ impl GroupPath {
     /// Whether `other` is this group or an ancestor of it.
     pub fn is_within(&self, other: &str) -> bool {
         let (own, other) = (self.0.as_bytes(), other.as_bytes());
-        own.get(..other.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(other))
+        own.get(..other.len()).is_some_and(|head| head.eq_ignore_ascii_case(other))
             && !other.is_empty()
             && own.get(other.len()).is_none_or(|next| *next == b'/')
     }
@@ -34,16 +33,12 @@ impl TryFrom<String> for GroupPath {
     fn try_from(text: String) -> Result<Self, String> {
         let segment = |part: &str| {
             !matches!(part, "" | "." | "..")
-                && part
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         };
         if text.split('/').all(segment) {
             Ok(Self(text))
         } else {
-            Err(format!(
-                "`{text}` is not the full path of a group, such as `acme/web`"
-            ))
+            Err(format!("`{text}` is not the full path of a group, such as `acme/web`"))
         }
     }
 }
@@ -92,9 +87,7 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern
-        .get(p..)
-        .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 impl TryFrom<String> for GroupPattern {

@@ -16,12 +16,10 @@ pub(in crate::config) fn socket_address<'de, D: Deserializer<'de>>(
 fn address(text: &str) -> Result<SocketAddr, String> {
     match text.parse() {
         Ok(address) => Ok(address),
-        Err(_) if text == "systemd" || text.starts_with("unix:") => Err(format!(
-            "`{text}` is not available in this version; use an address and port"
-        )),
-        Err(_) => Err(format!(
-            "`{text}` is not an address and port, such as `0.0.0.0:4180`"
-        )),
+        Err(_) if text == "systemd" || text.starts_with("unix:") => {
+            Err(format!("`{text}` is not available in this version; use an address and port"))
+        },
+        Err(_) => Err(format!("`{text}` is not an address and port, such as `0.0.0.0:4180`")),
     }
 }
 
@@ -62,10 +60,7 @@ fn unmapped(network: IpNet) -> Option<IpNet> {
         return Some(network);
     };
     let all = std::net::Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    match (
-        wide.prefix_len().checked_sub(96),
-        wide.addr().to_ipv4_mapped(),
-    ) {
+    match (wide.prefix_len().checked_sub(96), wide.addr().to_ipv4_mapped()) {
         (Some(length), Some(address)) => Ipv4Net::new(address, length).ok().map(IpNet::V4),
         (None, _) if wide.contains(&all) => None,
         _ => Some(network),
@@ -87,10 +82,7 @@ mod tests {
             ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
             ("::ffff:192.0.2.7", "192.0.2.7/32"),
         ] {
-            assert_eq!(
-                Network::try_from(text.to_owned()).unwrap().0.to_string(),
-                network
-            );
+            assert_eq!(Network::try_from(text.to_owned()).unwrap().0.to_string(), network);
         }
     }
 
@@ -114,14 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in [
-            "",
-            "10.0.0.0/33",
-            "10.0.0",
-            "example.com",
-            "10.0.0.1:80",
-            "fe80::1%eth0",
-        ] {
+        for text in ["", "10.0.0.0/33", "10.0.0", "example.com", "10.0.0.1:80", "fe80::1%eth0"] {
             let error = Network::try_from(text.to_owned()).err().unwrap();
             assert!(error.contains("is not a network"), "{text}: {error}");
         }
@@ -131,24 +116,11 @@ mod tests {
     fn listeners_have_address_and_port() {
         assert!(address("127.0.0.1:4180").is_ok());
         assert!(address("[::]:4180").is_ok());
-        for text in [
-            "4180",
-            ":4180",
-            "localhost:4180",
-            "0.0.0.0",
-            "0.0.0.0:99999",
-        ] {
-            assert!(
-                address(text).unwrap_err().contains("address and port"),
-                "{text}"
-            );
+        for text in ["4180", ":4180", "localhost:4180", "0.0.0.0", "0.0.0.0:99999"] {
+            assert!(address(text).unwrap_err().contains("address and port"), "{text}");
         }
         for text in ["systemd", "unix:/run/labgate.sock"] {
-            assert!(
-                address(text)
-                    .unwrap_err()
-                    .contains("not available in this version")
-            );
+            assert!(address(text).unwrap_err().contains("not available in this version"));
         }
     }
 }

@@ -34,18 +34,12 @@ impl TryFrom<String> for PathPrefix {
     fn try_from(text: String) -> Result<Self, String> {
         let plain = text.starts_with('/')
             && !text.contains("//")
-            && !text
-                .split('/')
-                .any(|segment| segment == "." || segment == "..")
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"?#%\\;".contains(&byte));
+            && !text.split('/').any(|segment| segment == "." || segment == "..")
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%\\;".contains(&byte));
         match plain {
             true if text.len() > 1 => Ok(Self(text.trim_end_matches('/').into())),
             true => Ok(Self(text)),
-            false => Err(format!(
-                "`{text}` is not a plain path prefix, such as `/docs`"
-            )),
+            false => Err(format!("`{text}` is not a plain path prefix, such as `/docs`")),
         }
     }
 }
@@ -60,9 +54,9 @@ impl From<PathPrefix> for String {
 pub(in crate::config) fn prefix<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let prefix = PathPrefix::deserialize(from)?;
     match prefix.as_str() {
-        "/" => Err(D::Error::custom(
-            "the prefix can't be `/`: all other paths belong to upstreams",
-        )),
+        "/" => {
+            Err(D::Error::custom("the prefix can't be `/`: all other paths belong to upstreams"))
+        },
         path => Ok(path.into()),
     }
 }

@@ -2,12 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-const UNITS: [(&str, usize); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
     from: D,
@@ -57,17 +52,7 @@ mod tests {
 
     #[test]
     fn other_sizes_are_refused() {
-        for text in [
-            "",
-            "64",
-            "KiB",
-            "64kB",
-            "64KB",
-            "-1B",
-            "1.5MiB",
-            "99999999999GiB",
-            "1 K iB",
-        ] {
+        for text in ["", "64", "KiB", "64kB", "64KB", "-1B", "1.5MiB", "99999999999GiB", "1 K iB"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -45,9 +45,7 @@ impl<'de> Visitor<'de> for One {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
-        Err(A::Error::custom(
-            "several URLs are not available in this version",
-        ))
+        Err(A::Error::custom("several URLs are not available in this version"))
     }
 }
 
@@ -72,9 +70,7 @@ pub fn parse_origin(text: &str) -> Result<Url, String> {
     let url = plain(text)?;
     match url.path() {
         "/" => Ok(url),
-        path => Err(format!(
-            "leave the path `{path}` out: scheme, host and port only"
-        )),
+        path => Err(format!("leave the path `{path}` out: scheme, host and port only")),
     }
 }
 
@@ -89,24 +85,15 @@ fn plain(text: &str) -> Result<Url, String> {
     if text.contains('@') {
         return Err("a URL with a user or password in it is not accepted".into());
     }
-    if ["unix:", "h2c:"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
-    {
-        return Err(format!(
-            "`{text}` is not available in this version; use `http` or `https`"
-        ));
+    if ["unix:", "h2c:"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Err(format!("`{text}` is not available in this version; use `http` or `https`"));
     }
     let url = Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
     let known = matches!(url.scheme(), "http" | "https");
     let bare = url.query().is_none() && url.fragment().is_none();
     // WHATWG parsing forgives backslashes, blanks and missing slashes; a configuration need not.
-    let exact = text
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-        && text
-            .get(url.scheme().len()..)
-            .is_some_and(|rest| rest.starts_with("://"))
+    let exact = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && text.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://"))
         && !url.path().contains("//");
     if known && bare && exact && url.port() != Some(0) {
         Ok(url)
@@ -124,18 +111,12 @@ mod tests {
         for (text, base) in [
             ("https://gitlab.com", "https://gitlab.com/"),
             ("https://gitlab.com/", "https://gitlab.com/"),
-            (
-                "https://git.example.com:8443/gitlab",
-                "https://git.example.com:8443/gitlab/",
-            ),
+            ("https://git.example.com:8443/gitlab", "https://git.example.com:8443/gitlab/"),
             ("http://[::1]:3000", "http://[::1]:3000/"),
         ] {
             assert_eq!(parse_base(text).unwrap().as_str(), base);
         }
-        assert_eq!(
-            parse_origin("https://a.example").unwrap().as_str(),
-            "https://a.example/"
-        );
+        assert_eq!(parse_origin("https://a.example").unwrap().as_str(), "https://a.example/");
         assert!(parse_origin("https://a.example/x").is_err());
     }
 

@@ -6,10 +6,8 @@ use serde::{Deserialize, Deserializer, Serializer, de::Error};
 pub(in crate::config) fn scopes<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Vec<String>, D::Error> {
-    let scopes: Vec<String> = Vec::<Scope>::deserialize(from)?
-        .into_iter()
-        .map(|scope| scope.0)
-        .collect();
+    let scopes: Vec<String> =
+        Vec::<Scope>::deserialize(from)?.into_iter().map(|scope| scope.0).collect();
     if scopes.iter().any(|scope| scope == "openid") {
         Ok(scopes)
     } else {
@@ -69,9 +67,7 @@ fn domain(text: &str) -> Result<String, String> {
     if psl::domain(domain.as_bytes()).is_some() {
         Ok(domain)
     } else {
-        Err(format!(
-            "`{text}` is a public suffix: every site below it would get the cookie"
-        ))
+        Err(format!("`{text}` is a public suffix: every site below it would get the cookie"))
     }
 }
 
@@ -99,9 +95,7 @@ pub(in crate::config) mod methods {
 
         let methods = Vec::<Word>::deserialize(from)?;
         if methods.is_empty() {
-            Err(D::Error::custom(
-                "no method at all; leave the key out for all methods",
-            ))
+            Err(D::Error::custom("no method at all; leave the key out for all methods"))
         } else {
             Ok(Some(methods.into_iter().map(|word| word.0).collect()))
         }
@@ -124,13 +118,9 @@ pub(in crate::config) mod methods {
 }
 
 fn method(text: &str) -> Result<http::Method, String> {
-    let upper = text
-        .bytes()
-        .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    let upper = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
     let parsed = http::Method::from_bytes(text.as_bytes()).ok();
-    parsed
-        .filter(|_| upper)
-        .ok_or_else(|| format!("`{text}` is not a method, such as `GET`"))
+    parsed.filter(|_| upper).ok_or_else(|| format!("`{text}` is not a method, such as `GET`"))
 }
 
 /// A level, or directives of `tracing`'s filter.
@@ -197,13 +187,8 @@ mod tests {
 
     #[test]
     fn filters_are_levels_or_directives() {
-        for text in [
-            "info",
-            "WARN",
-            "off",
-            "labgate=debug,hyper=warn",
-            "info,labgate::access=off",
-        ] {
+        for text in ["info", "WARN", "off", "labgate=debug,hyper=warn", "info,labgate::access=off"]
+        {
             assert!(filter(text), "{text}");
         }
         for text in ["", "inof", "labgate=loud", "=,="] {

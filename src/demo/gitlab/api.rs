@@ -41,10 +41,7 @@ pub(super) fn user(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> O
     caller.needs(&["api", "read_api", "read_user"])?;
     let mut members = account(gitlab, caller.user);
     overlay(&mut members, &world.switches.overlays.user);
-    Ok(limited(
-        answer::json(StatusCode::OK, &Value::Object(members)),
-        now,
-    ))
+    Ok(limited(answer::json(StatusCode::OK, &Value::Object(members)), now))
 }
 
 /// `GET /api/v4/{groups,projects}/:id/members/all/:user_id`: the effective membership.
@@ -155,11 +152,7 @@ pub(super) fn token_self(gitlab: &Instance, headers: &HeaderMap, params: &Params
 impl Caller<'_> {
     /// The 403 of a token that has none of these scopes.
     fn needs(&self, any_of: &[&str]) -> Result<(), Box<Answer>> {
-        if self
-            .scopes
-            .iter()
-            .any(|scope| any_of.contains(&scope.as_str()))
-        {
+        if self.scopes.iter().any(|scope| any_of.contains(&scope.as_str())) {
             return Ok(());
         }
         let body = json!({
@@ -169,11 +162,7 @@ impl Caller<'_> {
         });
         let refused = answer::json(StatusCode::FORBIDDEN, &body);
         let challenge = bearer::challenge("insufficient_scope", bearer::INSUFFICIENT_SCOPE);
-        Err(Box::new(answer::with(
-            refused,
-            header::WWW_AUTHENTICATE,
-            &challenge,
-        )))
+        Err(Box::new(answer::with(refused, header::WWW_AUTHENTICATE, &challenge)))
     }
 }
 
@@ -185,12 +174,8 @@ fn caller<'a>(
     params: &Params,
     now: Timestamp,
 ) -> Result<Caller<'a>, Box<Answer>> {
-    let unknown = || {
-        answer::json(
-            StatusCode::UNAUTHORIZED,
-            &json!({ "message": "401 Unauthorized" }),
-        )
-    };
+    let unknown =
+        || answer::json(StatusCode::UNAUTHORIZED, &json!({ "message": "401 Unauthorized" }));
     let private = answer::header_text(headers, HeaderName::from_static("private-token"))
         .or_else(|| params.text("private_token"));
     let caller = match (private, bearer::presented(headers, params)) {
@@ -223,11 +208,7 @@ fn personal<'a>(
     token: &str,
     now: Timestamp,
 ) -> Result<Option<Caller<'a>>, Box<Answer>> {
-    let Some(found) = world
-        .personal
-        .iter()
-        .find(|personal| personal.token == token)
-    else {
+    let Some(found) = world.personal.iter().find(|personal| personal.token == token) else {
         return Ok(None);
     };
     if found.revoked {
@@ -237,11 +218,7 @@ fn personal<'a>(
         return Err(dead("Token is expired."));
     }
     let user = world.directory.user(found.user);
-    Ok(user.map(|user| Caller {
-        user,
-        scopes: &found.scopes,
-        personal: Some(found),
-    }))
+    Ok(user.map(|user| Caller { user, scopes: &found.scopes, personal: Some(found) }))
 }
 
 /// The 401 of a token that GitLab knows, but that is over.
@@ -304,10 +281,7 @@ fn visible<'a>(
 }
 
 fn not_found(message: &str) -> Box<Answer> {
-    Box::new(answer::json(
-        StatusCode::NOT_FOUND,
-        &json!({ "message": message }),
-    ))
+    Box::new(answer::json(StatusCode::NOT_FOUND, &json!({ "message": message })))
 }
 
 fn account(gitlab: &Instance, user: &User) -> Map<String, Value> {
@@ -359,13 +333,8 @@ fn account(gitlab: &Instance, user: &User) -> Map<String, Value> {
 
 /// A moment as the API writes it.
 fn moment(at: Timestamp) -> String {
-    let second = i64::try_from(at.unix())
-        .ok()
-        .and_then(|s| jiff::Timestamp::from_second(s).ok());
-    second
-        .unwrap_or_default()
-        .strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        .to_string()
+    let second = i64::try_from(at.unix()).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    second.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
 
 fn date(at: Timestamp) -> String {

@@ -37,9 +37,7 @@ fn yes() -> bool {
 }
 
 fn every_scope() -> Vec<String> {
-    ["openid", "profile", "email", "read_user", "read_api", "api"]
-        .map(str::to_owned)
-        .to_vec()
+    ["openid", "profile", "email", "read_user", "read_api", "api"].map(str::to_owned).to_vec()
 }
 
 impl Application {
@@ -50,10 +48,7 @@ impl Application {
             secret: Some(secret.to_owned()),
             name: client_id.to_owned(),
             redirect_uris: redirect_uris.iter().map(|uri| (*uri).to_owned()).collect(),
-            scopes: every_scope()
-                .into_iter()
-                .filter(|scope| scope != "api")
-                .collect(),
+            scopes: every_scope().into_iter().filter(|scope| scope != "api").collect(),
             trusted: false,
             confidential: true,
         }
@@ -85,9 +80,7 @@ impl Application {
 
     /// Whether a request may name this redirect URI.
     pub(super) fn accepts(&self, redirect_uri: &str) -> bool {
-        self.redirect_uris
-            .iter()
-            .any(|registered| redirect_matches(redirect_uri, registered))
+        self.redirect_uris.iter().any(|registered| redirect_matches(redirect_uri, registered))
     }
 }
 
@@ -144,16 +137,13 @@ impl<'a> Uri<'a> {
         {
             return None;
         }
-        let (rest, query) = rest
-            .split_once('?')
-            .map_or((rest, None), |(r, q)| (r, Some(q)));
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, "/"),
         };
-        let (user, place) = authority
-            .rsplit_once('@')
-            .map_or((None, authority), |(u, p)| (Some(u), p));
+        let (user, place) =
+            authority.rsplit_once('@').map_or((None, authority), |(u, p)| (Some(u), p));
         let (host, port) = match place.rsplit_once(':') {
             // The last colon of an IPv6 literal without a port lies inside its brackets.
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -210,45 +200,21 @@ mod tests {
             ("http://a.example/cb", "https://a.example/cb", false),
             ("https://a.example:8443/cb", "https://a.example/cb", false),
             ("https://a.example", "https://a.example/", true),
-            (
-                "https://a.example/cb?b=2&a=1",
-                "https://a.example/cb?a=1&b=2",
-                true,
-            ),
-            (
-                "https://a.example/cb?a=1",
-                "https://a.example/cb?a=1&b=2",
-                false,
-            ),
-            (
-                "https://a.example/cb?a=1&b=2&c=3",
-                "https://a.example/cb?a=1&b=2",
-                false,
-            ),
+            ("https://a.example/cb?b=2&a=1", "https://a.example/cb?a=1&b=2", true),
+            ("https://a.example/cb?a=1", "https://a.example/cb?a=1&b=2", false),
+            ("https://a.example/cb?a=1&b=2&c=3", "https://a.example/cb?a=1&b=2", false),
             ("http://127.0.0.1:5000/cb", "http://127.0.0.1:4180/cb", true),
             ("http://127.0.0.1/cb", "http://127.0.0.1:4180/cb", true),
             ("http://[::1]:5000/cb", "http://[::1]/cb", true),
             ("http://[::1]:5000/cb", "http://127.0.0.1/cb", false),
             ("http://127.0.0.2:1/cb", "http://127.0.0.1/cb", false),
-            (
-                "http://localhost:5000/cb",
-                "http://localhost:4180/cb",
-                false,
-            ),
+            ("http://localhost:5000/cb", "http://localhost:4180/cb", false),
             ("http://localhost:4180/cb", "http://localhost:4180/cb", true),
-            (
-                "http://localhost:4180/cb",
-                "http://127.0.0.1:4180/cb",
-                false,
-            ),
+            ("http://localhost:4180/cb", "http://127.0.0.1:4180/cb", false),
             (OUT_OF_BAND, OUT_OF_BAND, true),
             (OUT_OF_BAND, "https://a.example/cb", false),
             ("/cb", "/cb", false),
-            (
-                "javascript://x/%0aalert(1)",
-                "javascript://x/%0aalert(1)",
-                false,
-            ),
+            ("javascript://x/%0aalert(1)", "javascript://x/%0aalert(1)", false),
         ];
         for (requested, registered, expected) in cases {
             assert_eq!(
@@ -261,14 +227,8 @@ mod tests {
 
     #[test]
     fn what_no_application_may_name() {
-        for refused in [
-            "data://x/",
-            "vbscript://x",
-            "localhost:4180",
-            "mailto:a@b",
-            "https://",
-            "",
-        ] {
+        for refused in ["data://x/", "vbscript://x", "localhost:4180", "mailto:a@b", "https://", ""]
+        {
             assert!(!may_register(refused), "{refused}");
         }
         assert!(may_register("myapp://callback"));

@@ -49,10 +49,9 @@ const fn refused(error: &'static str, description: &'static str) -> Refused {
 impl Ask {
     /// Doorkeeper's checks in its order.
     fn check(world: &World, params: &Params) -> Result<Self, Refused> {
-        let client_id = params.text("client_id").ok_or(refused(
-            "invalid_request",
-            "Missing required parameter: client_id.",
-        ))?;
+        let client_id = params
+            .text("client_id")
+            .ok_or(refused("invalid_request", "Missing required parameter: client_id."))?;
         let application = world.application(client_id).cloned().ok_or(refused(
             "invalid_client",
             "Client authentication failed due to unknown client, no client authentication included, \
@@ -61,14 +60,10 @@ impl Ask {
         let redirect_uri = params
             .text("redirect_uri")
             .filter(|uri| application.accepts(uri))
-            .ok_or(refused(
-                "invalid_redirect_uri",
-                "The redirect URI included is not valid.",
-            ))?;
-        let response_type = params.text("response_type").ok_or(refused(
-            "invalid_request",
-            "Missing required parameter: response_type.",
-        ))?;
+            .ok_or(refused("invalid_redirect_uri", "The redirect URI included is not valid."))?;
+        let response_type = params
+            .text("response_type")
+            .ok_or(refused("invalid_request", "Missing required parameter: response_type."))?;
         if response_type != "code" {
             return Err(refused(
                 "unsupported_response_type",
@@ -152,10 +147,7 @@ fn scopes(application: &Application, params: &Params) -> Result<Vec<String>, Ref
     if wanted.iter().all(ticked) {
         return Ok(wanted);
     }
-    Err(refused(
-        "invalid_scope",
-        "The requested scope is invalid, unknown, or malformed.",
-    ))
+    Err(refused("invalid_scope", "The requested scope is invalid, unknown, or malformed."))
 }
 
 fn challenge(params: &Params) -> Result<Option<Challenge>, Refused> {
@@ -180,17 +172,9 @@ pub(super) fn ask(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> An
     let checked = Ask::check(&world, params);
     let prompts = Prompts::read(params, checked.as_ref().is_ok_and(Ask::is_openid));
     let again = |without: &str| {
-        format!(
-            "{}?{}",
-            gitlab.path("/oauth/authorize"),
-            params.query_without(without)
-        )
+        format!("{}?{}", gitlab.path("/oauth/authorize"), params.query_without(without))
     };
-    let Some(user) = visit
-        .user
-        .and_then(|user| world.directory.user(user))
-        .cloned()
-    else {
+    let Some(user) = visit.user.and_then(|user| world.directory.user(user)).cloned() else {
         return match &checked {
             Ok(ask) if prompts.none => visit.finish(prompts.silent_without_session(gitlab, ask)),
             // Somebody who signs in for this request has just been asked.
@@ -257,11 +241,8 @@ pub(super) fn decide(gitlab: &Instance, headers: &HeaderMap, form: &Params, deny
         Ok(ask) => ask,
         Err(Refused { error, description }) => {
             let unauthorized = ["invalid_client", "unauthorized_client"].contains(&error);
-            let status = if unauthorized {
-                StatusCode::UNAUTHORIZED
-            } else {
-                StatusCode::BAD_REQUEST
-            };
+            let status =
+                if unauthorized { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
             let body = json!({ "error": error, "error_description": description });
             return answer::json(status, &body);
         },
@@ -277,10 +258,7 @@ pub(super) fn decide(gitlab: &Instance, headers: &HeaderMap, form: &Params, deny
 
 /// The values of `prompt` and `max_age`, which count with the scope `openid` only.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one value of a list parameter"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one value of a list parameter")]
 struct Prompts {
     none: bool,
     login: bool,
@@ -310,19 +288,15 @@ impl Prompts {
             }
         }
         prompts.invalid |= prompts.none && values > 1;
-        prompts.max_age = params
-            .text("max_age")
-            .and_then(|seconds| seconds.parse().ok());
+        prompts.max_age = params.text("max_age").and_then(|seconds| seconds.parse().ok());
         prompts
     }
 
     fn silent_without_session(&self, gitlab: &Instance, ask: &Ask) -> Answer {
-        self.refuse(ask, gitlab, false)
-            .filter(|_| self.invalid)
-            .unwrap_or_else(|| {
-                let description = "The authorization server requires end-user authentication";
-                ask.error(gitlab, "login_required", description)
-            })
+        self.refuse(ask, gitlab, false).filter(|_| self.invalid).unwrap_or_else(|| {
+            let description = "The authorization server requires end-user authentication";
+            ask.error(gitlab, "login_required", description)
+        })
     }
 
     /// The redirect of a prompt that can't be obeyed.
@@ -334,15 +308,9 @@ impl Prompts {
                  value, or is otherwise malformed.",
             )
         } else if self.none && !remembered {
-            (
-                "consent_required",
-                "The authorization server requires end-user consent",
-            )
+            ("consent_required", "The authorization server requires end-user consent")
         } else if self.select_account {
-            (
-                "invalid_configuration",
-                "select_account_for_resource_owner is not configured.",
-            )
+            ("invalid_configuration", "select_account_for_resource_owner is not configured.")
         } else {
             return None;
         };

@@ -76,9 +76,5 @@ pub(super) fn challenge(error: &str, description: &str) -> String {
 pub(super) fn broken() -> Answer {
     let page = "<!DOCTYPE html>\n<html><head><title>Something went wrong (500)</title></head>\
         <body><h1>500</h1><p>Whoops, something went wrong on our end.</p></body></html>\n";
-    answer::typed(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "text/html; charset=utf-8",
-        page,
-    )
+    answer::typed(StatusCode::INTERNAL_SERVER_ERROR, "text/html; charset=utf-8", page)
 }

@@ -17,30 +17,18 @@ use crate::clock::Timestamp;
 /// One change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
-#[expect(
-    missing_docs,
-    reason = "the members are the words of the module's other types"
-)]
+#[expect(missing_docs, reason = "the members are the words of the module's other types")]
 pub enum Command {
     /// Blocks, wakes, or otherwise changes an account.
     SetState { user: String, state: UserState },
     /// Gives an account another username.
     Rename { user: String, to: String },
     /// Changes the primary address and whether it is confirmed.
-    SetEmail {
-        user: String,
-        email: Option<String>,
-        verified: bool,
-    },
+    SetEmail { user: String, email: Option<String>, verified: bool },
     /// Changes the address shown to everybody.
     SetPublicEmail { user: String, email: Option<String> },
     /// Changes flags; those left out stay.
-    SetFlags {
-        user: String,
-        admin: Option<bool>,
-        external: Option<bool>,
-        two_factor: Option<bool>,
-    },
+    SetFlags { user: String, admin: Option<bool>, external: Option<bool>, two_factor: Option<bool> },
     /// Makes an account; `bot` for that of a project or group token, which can't sign in.
     AddUser {
         username: String,
@@ -66,23 +54,11 @@ pub enum Command {
         visibility: Visibility,
     },
     /// Gives a direct role in a group, or takes it away with null.
-    SetGroupRole {
-        group: String,
-        user: String,
-        role: Option<Role>,
-    },
+    SetGroupRole { group: String, user: String, role: Option<Role> },
     /// Gives a direct role in a project, or takes it away with null.
-    SetProjectRole {
-        project: String,
-        user: String,
-        role: Option<Role>,
-    },
+    SetProjectRole { project: String, user: String, role: Option<Role> },
     /// Shares a group with the members of another, at most with that role.
-    ShareGroup {
-        group: String,
-        with: String,
-        role: Role,
-    },
+    ShareGroup { group: String, with: String, role: Role },
     /// Makes this many groups with the user as developer in each.
     AddGroups { user: String, count: u32 },
     /// Makes a personal access token; `expires_at` in Unix seconds.
@@ -112,10 +88,7 @@ pub enum Command {
     /// Makes the ID tokens that follow different; the default makes them right again.
     Tamper(Tamper),
     /// Lays members over a JSON answer; an empty object makes it right again.
-    Overlay {
-        document: Document,
-        members: Map<String, Value>,
-    },
+    Overlay { document: Document, members: Map<String, Value> },
     /// Registers an application, or replaces the one of that id.
     Register(Application),
     /// Removes an application.
@@ -153,10 +126,7 @@ const GROUPS_AT_ONCE: u32 = 50_000;
 
 impl Instance {
     /// Carries out one command.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "a flat table: one short arm a command"
-    )]
+    #[expect(clippy::too_many_lines, reason = "a flat table: one short arm a command")]
     pub(super) fn apply(&self, command: Command) -> Result<(), CommandError> {
         let now = self.clock.now();
         let world = &mut *self.world();
@@ -168,31 +138,18 @@ impl Instance {
                 }
                 world.named(&user)?.username = to;
             },
-            Command::SetEmail {
-                user,
-                email,
-                verified,
-            } => {
+            Command::SetEmail { user, email, verified } => {
                 let user = world.named(&user)?;
                 (user.email, user.email_verified) = (email, verified);
             },
             Command::SetPublicEmail { user, email } => world.named(&user)?.public_email = email,
-            Command::SetFlags {
-                user,
-                admin,
-                external,
-                two_factor,
-            } => {
+            Command::SetFlags { user, admin, external, two_factor } => {
                 let user = world.named(&user)?;
                 user.admin = admin.unwrap_or(user.admin);
                 user.external = external.unwrap_or(user.external);
                 user.two_factor = two_factor.unwrap_or(user.two_factor);
             },
-            Command::AddUser {
-                username,
-                email,
-                bot,
-            } => {
+            Command::AddUser { username, email, bot } => {
                 world.add_user(username, email, bot, now)?;
             },
             Command::DeleteUser { user } => {
@@ -212,18 +169,10 @@ impl Instance {
                 let id = world.named(&user)?.id;
                 set_role(world.group(&group)?, id, role);
             },
-            Command::SetProjectRole {
-                project,
-                user,
-                role,
-            } => {
+            Command::SetProjectRole { project, user, role } => {
                 let id = world.named(&user)?.id;
                 let missing = || CommandError::NoProject(project.clone());
-                let place = world
-                    .directory
-                    .projects
-                    .iter_mut()
-                    .find(|p| p.path == project);
+                let place = world.directory.projects.iter_mut().find(|p| p.path == project);
                 set_role(place.ok_or_else(missing)?, id, role);
             },
             Command::ShareGroup { group, with, role } => {
@@ -231,12 +180,7 @@ impl Instance {
                 world.group(&group)?.share(with, role);
             },
             Command::AddGroups { user, count } => world.add_groups(&user, count)?,
-            Command::AddPersonalToken {
-                user,
-                token,
-                scopes,
-                expires_at,
-            } => {
+            Command::AddPersonalToken { user, token, scopes, expires_at } => {
                 let (user, id) = (world.named(&user)?.id, world.fresh_id());
                 world.personal.push(PersonalToken {
                     token,
@@ -250,13 +194,8 @@ impl Instance {
                 });
             },
             Command::RevokePersonalToken { token } => {
-                let found = world
-                    .personal
-                    .iter_mut()
-                    .find(|personal| personal.token == token);
-                found
-                    .ok_or(CommandError::Nothing("personal access token"))?
-                    .revoked = true;
+                let found = world.personal.iter_mut().find(|personal| personal.token == token);
+                found.ok_or(CommandError::Nothing("personal access token"))?.revoked = true;
             },
             Command::RevokeTokens { user } => {
                 let id = world.named(&user)?.id;
@@ -275,9 +214,7 @@ impl Instance {
             Command::Register(application) => world.register(application)?,
             Command::Unregister { client_id } => {
                 let before = world.applications.len();
-                world
-                    .applications
-                    .retain(|known| known.client_id != client_id);
+                world.applications.retain(|known| known.client_id != client_id);
                 if world.applications.len() == before {
                     return Err(CommandError::Nothing("application"));
                 }
@@ -291,18 +228,12 @@ impl World {
     fn named(&mut self, username: &str) -> Result<&mut User, CommandError> {
         let missing = || CommandError::NoUser(username.to_owned());
         let mut users = self.directory.users.iter_mut();
-        users
-            .find(|user| user.username.eq_ignore_ascii_case(username))
-            .ok_or_else(missing)
+        users.find(|user| user.username.eq_ignore_ascii_case(username)).ok_or_else(missing)
     }
 
     fn group(&mut self, path: &str) -> Result<&mut Place, CommandError> {
         let missing = || CommandError::NoGroup(path.to_owned());
-        self.directory
-            .groups
-            .iter_mut()
-            .find(|group| group.path == path)
-            .ok_or_else(missing)
+        self.directory.groups.iter_mut().find(|group| group.path == path).ok_or_else(missing)
     }
 
     fn add_user(
@@ -377,15 +308,10 @@ impl World {
     }
 
     pub(super) fn register(&mut self, application: Application) -> Result<(), CommandError> {
-        if let Some(bad) = application
-            .redirect_uris
-            .iter()
-            .find(|uri| !may_register(uri))
-        {
+        if let Some(bad) = application.redirect_uris.iter().find(|uri| !may_register(uri)) {
             return Err(CommandError::RedirectUri(bad.clone()));
         }
-        self.applications
-            .retain(|known| known.client_id != application.client_id);
+        self.applications.retain(|known| known.client_id != application.client_id);
         self.applications.push(application);
         Ok(())
     }
@@ -404,10 +330,7 @@ fn add(
     path: String,
     visibility: Visibility,
 ) -> Result<(), CommandError> {
-    if places
-        .iter()
-        .any(|place| place.path.eq_ignore_ascii_case(&path))
-    {
+    if places.iter().any(|place| place.path.eq_ignore_ascii_case(&path)) {
         return Err(CommandError::Taken(path));
     }
     places.push(Place::new(id, &path, visibility));

@@ -57,10 +57,7 @@ pub(super) async fn respond(
     let (head, body) = request.into_parts();
     let rest = head.uri.path().strip_prefix(&gitlab.base_path);
     let Some(path) = rest.filter(|path| path.starts_with('/')) else {
-        return Ok(marked(answer::text(
-            StatusCode::NOT_FOUND,
-            "outside the relative URL root\n",
-        )));
+        return Ok(marked(answer::text(StatusCode::NOT_FOUND, "outside the relative URL root\n")));
     };
     let control = path.starts_with("/-/dev/");
     let fault = if control {
@@ -72,10 +69,7 @@ pub(super) async fn respond(
         gitlab.world().switches.hit(endpoint(path))
     };
     let Some(body) = collect(body).await else {
-        return Ok(marked(answer::text(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too long\n",
-        )));
+        return Ok(marked(answer::text(StatusCode::PAYLOAD_TOO_LARGE, "too long\n")));
     };
     let asked = Asked {
         method: &head.method,
@@ -93,17 +87,9 @@ pub(super) async fn respond(
     tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
     match fault.failure {
         Failure::Slow => Ok(marked(route(&gitlab, &asked))),
-        Failure::Answer {
-            status,
-            body,
-            content_type,
-            retry_after,
-        } => Ok(marked(switches::failed(
-            status,
-            &content_type,
-            retry_after.as_deref(),
-            &body,
-        ))),
+        Failure::Answer { status, body, content_type, retry_after } => {
+            Ok(marked(switches::failed(status, &content_type, retry_after.as_deref(), &body)))
+        },
         Failure::DropReply => {
             drop(route(&gitlab, &asked));
             Err(Dropped)
@@ -114,9 +100,7 @@ pub(super) async fn respond(
 }
 
 fn marked(mut answer: Answer) -> Answer {
-    answer
-        .headers_mut()
-        .insert(MARK, HeaderValue::from_static("1"));
+    answer.headers_mut().insert(MARK, HeaderValue::from_static("1"));
     answer
 }
 
@@ -161,20 +145,11 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
     let (headers, query) = (asked.headers, &asked.query);
     let form = || {
         let form = answer::header_text(headers, header::CONTENT_TYPE).is_some_and(|kind| {
-            kind.to_ascii_lowercase()
-                .starts_with("application/x-www-form-urlencoded")
+            kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
         });
-        if form {
-            query.clone().and(Params::parse(asked.body))
-        } else {
-            query.clone()
-        }
+        if form { query.clone().and(Params::parse(asked.body)) } else { query.clone() }
     };
-    let method = if asked.method == Method::HEAD {
-        &Method::GET
-    } else {
-        asked.method
-    };
+    let method = if asked.method == Method::HEAD { &Method::GET } else { asked.method };
     match (method.as_str(), asked.path) {
         ("GET", "/") => home(gitlab, headers),
         // Browsers ask for it unbidden; a 404 would only be noise in their console.
@@ -246,10 +221,7 @@ async fn control(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
     match (asked.method.as_str(), asked.path) {
         ("GET", "/-/dev/hits") => {
             let hits = serde_json::to_value(gitlab.world().switches.hits());
-            hits.map_or_else(
-                |error| refused(&error),
-                |hits| answer::json(StatusCode::OK, &hits),
-            )
+            hits.map_or_else(|error| refused(&error), |hits| answer::json(StatusCode::OK, &hits))
         },
         // A web page of a stranger can post forms and text, but not JSON.
         ("POST", _) if !is_json(asked.headers) => {
@@ -267,20 +239,14 @@ async fn control(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
             Ok(()) => answer::empty(StatusCode::NO_CONTENT),
             Err(error) => refused(&error),
         },
-        _ => answer::json(
-            StatusCode::NOT_FOUND,
-            &json!({ "error": "no such control path" }),
-        ),
+        _ => answer::json(StatusCode::NOT_FOUND, &json!({ "error": "no such control path" })),
     }
 }
 
 /// Replaces the login key; ID tokens signed before fail from then on.
 pub(super) async fn rotate_login_key(gitlab: &Instance) -> anyhow::Result<()> {
     let fresh = Arc::new(SigningKey::generate().await?);
-    let mut keys = gitlab
-        .keys
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut keys = gitlab.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     keys.login = fresh;
     Ok(())
 }
@@ -298,10 +264,7 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     let Ok(authority) = host.parse::<http::uri::Authority>() else {
         return false;
     };
-    let name = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
 }
 

@@ -15,15 +15,9 @@ use crate::demo::answer::{self, Answer, Params};
 /// `POST /oauth/revoke`: either token of a row kills both.
 pub(super) fn revoke(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Answer {
     let mut world = gitlab.world();
-    let client = Credentials::read(headers, params).and_then(|credentials| {
-        credentials
-            .application(&world)
-            .map(|app| app.client_id.clone())
-    });
-    let row = params
-        .text("token")
-        .and_then(|token| world.tokens.by_either(token))
-        .cloned();
+    let client = Credentials::read(headers, params)
+        .and_then(|credentials| credentials.application(&world).map(|app| app.client_id.clone()));
+    let row = params.text("token").and_then(|token| world.tokens.by_either(token)).cloned();
     let allowed = match (&client, &row) {
         (None, _) => false,
         (Some(_), None) => true,
@@ -53,11 +47,7 @@ pub(super) fn introspect(gitlab: &Instance, headers: &HeaderMap, params: &Params
             None => return OauthError::InvalidClient.answer(),
         }
     } else if let Some(own) = bearer::presented(headers, params) {
-        match world
-            .tokens
-            .by_access_token(own)
-            .filter(|row| row.is_live(now) && own != token)
-        {
+        match world.tokens.by_access_token(own).filter(|row| row.is_live(now) && own != token) {
             Some(row) => row.client_id.clone(),
             None => return OauthError::InvalidClient.answer(),
         }

@@ -33,10 +33,7 @@ impl Keys {
     /// When the system has no randomness.
     pub async fn generate() -> anyhow::Result<Self> {
         let (login, ci) = tokio::try_join!(SigningKey::generate(), SigningKey::generate())?;
-        Ok(Self {
-            login: Arc::new(login),
-            ci: Arc::new(ci),
-        })
+        Ok(Self { login: Arc::new(login), ci: Arc::new(ci) })
     }
 
     /// The JWKS (RFC 7517) with both public keys.
@@ -57,9 +54,7 @@ pub(super) struct SigningKey {
 
 impl SigningKey {
     pub(super) async fn generate() -> anyhow::Result<Self> {
-        tokio::task::spawn_blocking(Self::make)
-            .await
-            .context("key generation was ended")?
+        tokio::task::spawn_blocking(Self::make).await.context("key generation was ended")?
     }
 
     fn make() -> anyhow::Result<Self> {
@@ -67,29 +62,15 @@ impl SigningKey {
         let public = pair.public_key();
         // PKCS#1 of a 2048-bit key has a fixed layout: two headers, 256 bytes of modulus, one header, the exponent 65537.
         let der = public.as_ref();
-        let modulus = der
-            .get(9..265)
-            .context("the RSA key has no 2048-bit modulus")?;
+        let modulus = der.get(9..265).context("the RSA key has no 2048-bit modulus")?;
         let exponent = der.get(267..).context("the RSA key has no exponent")?;
-        let (modulus, exponent) = (
-            URL_SAFE_NO_PAD.encode(modulus),
-            URL_SAFE_NO_PAD.encode(exponent),
-        );
-        let public_der = public
-            .as_der()
-            .context("the RSA key can't be encoded")?
-            .as_ref()
-            .to_vec();
+        let (modulus, exponent) =
+            (URL_SAFE_NO_PAD.encode(modulus), URL_SAFE_NO_PAD.encode(exponent));
+        let public_der = public.as_der().context("the RSA key can't be encoded")?.as_ref().to_vec();
         // RFC 7638: the members in this order, without white space.
         let thumbprint = format!(r#"{{"e":"{exponent}","kty":"RSA","n":"{modulus}"}}"#);
         let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(thumbprint.as_bytes()));
-        Ok(Self {
-            pair,
-            kid,
-            modulus,
-            exponent,
-            public_der,
-        })
+        Ok(Self { pair, kid, modulus, exponent, public_der })
     }
 
     fn jwk(&self) -> Value {
@@ -102,12 +83,7 @@ impl SigningKey {
     fn sign(&self, message: &[u8]) -> Vec<u8> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
             .expect("a buffer of the modulus' length holds any signature of the key");
         signature
     }
@@ -147,26 +123,17 @@ pub struct Tamper {
 impl Tamper {
     /// Sets one claim, or takes it away if `value` is null.
     pub fn claim(name: &str, value: Value) -> Self {
-        Self {
-            claims: Map::from_iter([(name.to_owned(), value)]),
-            ..Self::default()
-        }
+        Self { claims: Map::from_iter([(name.to_owned(), value)]), ..Self::default() }
     }
 
     /// Sets one member of the header, or takes it away if `value` is null.
     pub fn header(name: &str, value: Value) -> Self {
-        Self {
-            header: Map::from_iter([(name.to_owned(), value)]),
-            ..Self::default()
-        }
+        Self { header: Map::from_iter([(name.to_owned(), value)]), ..Self::default() }
     }
 
     /// Signs in another way.
     pub fn signature(signature: Signature) -> Self {
-        Self {
-            signature,
-            ..Self::default()
-        }
+        Self { signature, ..Self::default() }
     }
 }
 

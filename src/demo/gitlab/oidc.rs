@@ -56,11 +56,7 @@ pub(super) fn discovery(gitlab: &Instance, headers: &HeaderMap) -> Answer {
     if let Value::Object(members) = &mut document {
         overlay(members, &overlays);
     }
-    cached(
-        StatusCode::OK,
-        &document,
-        "max-age=0, private, must-revalidate",
-    )
+    cached(StatusCode::OK, &document, "max-age=0, private, must-revalidate")
 }
 
 /// `GET /oauth/discovery/keys`: both keys, cacheable for a day.
@@ -100,17 +96,11 @@ pub(super) fn userinfo(gitlab: &Instance, headers: &HeaderMap, params: &Params) 
     };
     let mut claims = common_claims(gitlab, user, row.has_scope("email"));
     let directory = &world.directory;
-    claims.insert(
-        "groups".into(),
-        json!(directory.groups_with_descendants(user.id)),
-    );
+    claims.insert("groups".into(), json!(directory.groups_with_descendants(user.id)));
     for (name, role) in ROLE_CLAIMS {
         let held = directory.groups_with_role(user.id, role);
         if !held.is_empty() {
-            claims.insert(
-                format!("https://gitlab.org/claims/groups/{name}"),
-                json!(held),
-            );
+            claims.insert(format!("https://gitlab.org/claims/groups/{name}"), json!(held));
         }
     }
     overlay(&mut claims, &world.switches.overlays.userinfo);
@@ -132,20 +122,14 @@ pub(super) fn id_token_claims(
     claims.insert("iss".into(), json!(gitlab.external_url));
     claims.insert("aud".into(), json!(row.client_id));
     claims.insert("iat".into(), json!(issued));
-    claims.insert(
-        "exp".into(),
-        json!(issued.saturating_add(world.switches.id_token_seconds)),
-    );
+    claims.insert("exp".into(), json!(issued.saturating_add(world.switches.id_token_seconds)));
     if let Some(at) = user.signed_in_at {
         claims.insert("auth_time".into(), json!(skewed(at)));
     }
     if let Some(nonce) = nonce {
         claims.insert("nonce".into(), json!(nonce));
     }
-    claims.insert(
-        "groups_direct".into(),
-        json!(world.directory.groups_direct(user.id)),
-    );
+    claims.insert("groups_direct".into(), json!(world.directory.groups_direct(user.id)));
     Some(claims)
 }
 
@@ -170,10 +154,7 @@ fn common_claims(gitlab: &Instance, user: &User, email_scope: bool) -> Map<Strin
         ("given_name", given.to_owned()),
         ("family_name", family.to_owned()),
         ("profile", profile),
-        (
-            "picture",
-            format!("{}/uploads/{}.png", gitlab.external_url, user.id),
-        ),
+        ("picture", format!("{}/uploads/{}.png", gitlab.external_url, user.id)),
     ] {
         if !value.is_empty() {
             claims.insert(name.to_owned(), Value::String(value));
@@ -181,9 +162,7 @@ fn common_claims(gitlab: &Instance, user: &User, email_scope: bool) -> Map<Strin
     }
     // Without the scope it is the public address, which GitLab lets people choose among confirmed ones only.
     let address = if email_scope {
-        user.email
-            .as_ref()
-            .map(|email| (email, user.email_verified))
+        user.email.as_ref().map(|email| (email, user.email_verified))
     } else {
         user.public_email.as_ref().map(|email| (email, true))
     };
@@ -194,11 +173,8 @@ fn common_claims(gitlab: &Instance, user: &User, email_scope: bool) -> Map<Strin
     claims
 }
 
-const ROLE_CLAIMS: [(&str, Role); 3] = [
-    ("owner", Role::Owner),
-    ("maintainer", Role::Maintainer),
-    ("developer", Role::Developer),
-];
+const ROLE_CLAIMS: [(&str, Role); 3] =
+    [("owner", Role::Owner), ("maintainer", Role::Maintainer), ("developer", Role::Developer)];
 
 /// Scopes this GitLab knows.
 pub(super) const SCOPES: [&str; 16] = [

@@ -51,17 +51,10 @@ pub(super) fn chooser(
     alert: Option<&str>,
 ) -> Answer {
     let people = seed::people();
-    let humans = world
-        .directory
-        .users
-        .iter()
-        .filter(|user| !user.bot)
-        .take(CHOICES);
+    let humans = world.directory.users.iter().filter(|user| !user.bot).take(CHOICES);
     let choices: Vec<_> = humans
         .map(|user| {
-            let person = people
-                .iter()
-                .find(|person| person.username == user.username);
+            let person = people.iter().find(|person| person.username == user.username);
             Choice {
                 username: &user.username,
                 name: &user.name,
@@ -70,13 +63,7 @@ pub(super) fn chooser(
         })
         .collect();
     let base = &gitlab.base_path;
-    let page = ChooserPage {
-        base,
-        csrf: &visit.csrf,
-        return_to,
-        alert,
-        choices: &choices,
-    };
+    let page = ChooserPage { base, csrf: &visit.csrf, return_to, alert, choices: &choices };
     answer::page(StatusCode::OK, POLICY, page.render())
 }
 
@@ -99,10 +86,7 @@ pub(super) fn consent(
     ask: &Ask,
     params: &Params,
 ) -> Answer {
-    let carried = params
-        .pairs()
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let carried = params.pairs().iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let own = ["authenticity_token", "_method"];
     let page = ConsentPage {
         base: &gitlab.base_path,
@@ -110,11 +94,7 @@ pub(super) fn consent(
         user,
         application: &ask.application.name,
         redirect_uri: &ask.redirect_uri,
-        scopes: ask
-            .scopes
-            .iter()
-            .map(|scope| (scope.as_str(), meaning(scope)))
-            .collect(),
+        scopes: ask.scopes.iter().map(|scope| (scope.as_str(), meaning(scope))).collect(),
         fields: carried.filter(|(name, _)| !own.contains(name)).collect(),
     };
     answer::page(StatusCode::OK, POLICY, page.render())
@@ -143,11 +123,7 @@ struct RedirectingPage<'a> {
 /// What GitLab answers instead of a 302 when no consent is needed: a page with a link, and a script that follows it.
 pub(super) fn redirecting(gitlab: &Instance, target: &str) -> Answer {
     let nonce = random_hex();
-    let page = RedirectingPage {
-        base: &gitlab.base_path,
-        target,
-        nonce: &nonce,
-    };
+    let page = RedirectingPage { base: &gitlab.base_path, target, nonce: &nonce };
     let policy = format!("{POLICY}; script-src 'nonce-{nonce}'");
     answer::page(StatusCode::OK, &policy, page.render())
 }
@@ -157,20 +133,9 @@ pub fn script_redirect(page: &str) -> Option<String> {
     let (_, link) = page.split_once("<a id=\"target\" href=\"")?;
     let (target, _) = link.split_once('"')?;
     // Askama writes these five as numbers.
-    let unescaped = [
-        ("&#34;", "\""),
-        ("&#39;", "'"),
-        ("&#60;", "<"),
-        ("&#62;", ">"),
-        ("&#38;", "&"),
-    ];
-    Some(
-        unescaped
-            .iter()
-            .fold(target.to_owned(), |text, (code, sign)| {
-                text.replace(code, sign)
-            }),
-    )
+    let unescaped =
+        [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")];
+    Some(unescaped.iter().fold(target.to_owned(), |text, (code, sign)| text.replace(code, sign)))
 }
 
 #[derive(Template)]
@@ -184,24 +149,14 @@ struct MessagePage<'a> {
 
 /// A page that says one thing.
 pub(super) fn message(gitlab: &Instance, status: StatusCode, title: &str, text: &str) -> Answer {
-    let page = MessagePage {
-        base: &gitlab.base_path,
-        title,
-        text,
-        code: None,
-    };
+    let page = MessagePage { base: &gitlab.base_path, title, text, code: None };
     answer::page(status, POLICY, page.render())
 }
 
 /// The page for a bad request for authorization: status 200, and nothing reaches the client.
 pub(super) fn refused(gitlab: &Instance, error: &str, description: &str) -> Answer {
     let title = "An error has occurred";
-    let page = MessagePage {
-        base: &gitlab.base_path,
-        title,
-        text: description,
-        code: Some(error),
-    };
+    let page = MessagePage { base: &gitlab.base_path, title, text: description, code: Some(error) };
     answer::page(StatusCode::OK, POLICY, page.render())
 }
 
@@ -209,12 +164,7 @@ pub(super) fn refused(gitlab: &Instance, error: &str, description: &str) -> Answ
 pub(super) fn native(gitlab: &Instance, params: &Params) -> Answer {
     let (title, text) = ("Authorization code", "Copy this code into the application:");
     let code = params.text("code").or_else(|| params.text("error"));
-    let page = MessagePage {
-        base: &gitlab.base_path,
-        title,
-        text,
-        code,
-    };
+    let page = MessagePage { base: &gitlab.base_path, title, text, code };
     answer::page(StatusCode::OK, POLICY, page.render())
 }
 
@@ -240,13 +190,7 @@ pub(super) fn interstitial(
         _ => ("Terms of service", "Accept terms"),
     };
     let base = &gitlab.base_path;
-    let page = InterstitialPage {
-        base,
-        csrf: &visit.csrf,
-        return_to,
-        title,
-        button,
-    };
+    let page = InterstitialPage { base, csrf: &visit.csrf, return_to, title, button };
     answer::page(StatusCode::OK, POLICY, page.render())
 }
 
@@ -279,13 +223,7 @@ mod tests {
     #[test]
     fn the_script_page_escapes_its_target_and_gives_it_back() {
         let target = "https://a.example/cb?code=1&state=<\"'>";
-        let page = RedirectingPage {
-            base: "",
-            target,
-            nonce: "n",
-        }
-        .render()
-        .unwrap();
+        let page = RedirectingPage { base: "", target, nonce: "n" }.render().unwrap();
         assert!(!page.contains("<\"'>"));
         assert_eq!(script_redirect(&page).as_deref(), Some(target));
     }

@@ -116,10 +116,7 @@ pub enum Visibility {
 
 /// An account.
 #[derive(Clone, Debug, Serialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "these are GitLab's own flags on an account"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "these are GitLab's own flags on an account")]
 pub(super) struct User {
     /// GitLab's number, the `sub` of tokens.
     pub(super) id: u64,
@@ -168,13 +165,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(id: u64, path: &str, visibility: Visibility) -> Self {
-        Self {
-            id,
-            path: path.to_owned(),
-            visibility,
-            members: BTreeMap::new(),
-            shares: Vec::new(),
-        }
+        Self { id, path: path.to_owned(), visibility, members: BTreeMap::new(), shares: Vec::new() }
     }
 
     pub(super) fn share(&mut self, with: u64, most: Role) {
@@ -200,9 +191,7 @@ impl Directory {
     }
 
     pub(super) fn user_named(&self, username: &str) -> Option<&User> {
-        self.users
-            .iter()
-            .find(|user| user.username.eq_ignore_ascii_case(username))
+        self.users.iter().find(|user| user.username.eq_ignore_ascii_case(username))
     }
 
     /// The group with this number or full path.
@@ -217,18 +206,14 @@ impl Directory {
 
     /// Paths of the groups with a direct membership: the claim `groups_direct`.
     pub(super) fn groups_direct(&self, user: u64) -> Vec<&str> {
-        self.direct(user)
-            .map(|(group, _)| group.path.as_str())
-            .collect()
+        self.direct(user).map(|(group, _)| group.path.as_str()).collect()
     }
 
     /// Paths of those groups and all their descendants: the claim `groups`. Sharing does not count (gitlab#340905).
     pub(super) fn groups_with_descendants(&self, user: u64) -> Vec<&str> {
         let direct: HashSet<&str> = self.groups_direct(user).into_iter().collect();
         let paths = self.groups.iter().map(|group| group.path.as_str());
-        paths
-            .filter(|path| ancestry(path).any(|part| direct.contains(part)))
-            .collect()
+        paths.filter(|path| ancestry(path).any(|part| direct.contains(part))).collect()
     }
 
     /// Paths of the groups where the direct membership has exactly this role.
@@ -239,17 +224,13 @@ impl Directory {
 
     /// The effective role in a group: direct, inherited, or by sharing; the highest counts.
     pub(super) fn role_in_group(&self, group: &Place, user: u64) -> Option<Role> {
-        let lines = self
-            .groups
-            .iter()
-            .filter(|line| is_within(&group.path, &line.path));
+        let lines = self.groups.iter().filter(|line| is_within(&group.path, &line.path));
         lines.filter_map(|line| self.role_here(line, user)).max()
     }
 
     /// The effective role in a project: its own members and shares, and its group's.
     pub(super) fn role_in_project(&self, project: &Place, user: u64) -> Option<Role> {
-        self.role_here(project, user)
-            .max(self.role_by_namespace(project, user))
+        self.role_here(project, user).max(self.role_by_namespace(project, user))
     }
 
     /// The effective role in the group that holds a project.
@@ -264,14 +245,8 @@ impl Directory {
         let visible = visible(group.visibility, user);
         visible
             || self.role_in_group(group, user.id).is_some()
-            || self
-                .groups
-                .iter()
-                .any(|g| below(g) && self.role_here(g, user.id).is_some())
-            || self
-                .projects
-                .iter()
-                .any(|p| below(p) && self.role_here(p, user.id).is_some())
+            || self.groups.iter().any(|g| below(g) && self.role_here(g, user.id).is_some())
+            || self.projects.iter().any(|p| below(p) && self.role_here(p, user.id).is_some())
     }
 
     /// Whether this user may know that the project exists.
@@ -280,19 +255,14 @@ impl Directory {
     }
 
     fn direct(&self, user: u64) -> impl Iterator<Item = (&Place, Role)> {
-        self.groups
-            .iter()
-            .filter_map(move |group| Some((group, *group.members.get(&user)?)))
+        self.groups.iter().filter_map(move |group| Some((group, *group.members.get(&user)?)))
     }
 
     /// The role held by this place itself, its members and its shares, ancestors aside.
     fn role_here(&self, place: &Place, user: u64) -> Option<Role> {
         let shared = place.shares.iter().filter_map(|share| {
             let with = self.groups.iter().find(|group| group.id == share.with)?;
-            let lines = self
-                .groups
-                .iter()
-                .filter(|line| is_within(&with.path, &line.path));
+            let lines = self.groups.iter().filter(|line| is_within(&with.path, &line.path));
             // A share of a share grants nothing, so only memberships are looked at here.
             let role = lines.filter_map(|line| line.members.get(&user)).max()?;
             Some((*role).min(share.most))
@@ -319,15 +289,12 @@ fn find<'a>(places: &'a [Place], id_or_path: &str) -> Option<&'a Place> {
 
 /// Whether `path` is `ancestor` or lies below it; `a/bc` does not lie below `a/b`.
 fn is_within(path: &str, ancestor: &str) -> bool {
-    path.strip_prefix(ancestor)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A path and the paths of all its ancestors.
 fn ancestry(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(path), |path| {
-        path.rsplit_once('/').map(|(parent, _)| parent)
-    })
+    std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(parent, _)| parent))
 }
 
 #[cfg(test)]
@@ -367,11 +334,7 @@ mod tests {
         let mut club = Place::new(900, "club", Visibility::Private);
         club.members.insert(4, Role::Owner);
         all.groups.push(club);
-        all.groups
-            .iter_mut()
-            .find(|g| g.path == "acme/web")
-            .unwrap()
-            .share(900, Role::Developer);
+        all.groups.iter_mut().find(|g| g.path == "acme/web").unwrap().share(900, Role::Developer);
         assert_eq!(role(&all, "acme/web", 4), Some(Role::Developer));
         assert_eq!(role(&all, "acme", 4), None);
         assert_eq!(all.groups_with_descendants(4), ["club"]);
@@ -381,10 +344,7 @@ mod tests {
     fn claims_list_direct_groups_and_descendants() {
         let all = directory();
         assert_eq!(all.groups_direct(1), ["acme"]);
-        assert_eq!(
-            all.groups_with_descendants(1),
-            ["acme", "acme/ops", "acme/web"]
-        );
+        assert_eq!(all.groups_with_descendants(1), ["acme", "acme/ops", "acme/web"]);
         assert_eq!(all.groups_with_role(2, Role::Maintainer), ["acme/ops"]);
         assert_eq!(all.groups_with_role(2, Role::Developer), ["acme"]);
         assert!(all.groups_with_descendants(4).is_empty());
@@ -397,10 +357,7 @@ mod tests {
         let (alice, carol) = (all.user(2).unwrap(), all.user(4).unwrap());
         assert!(all.sees_group(all.group("acme/web").unwrap(), alice));
         assert!(!all.sees_group(all.group("acme/ops").unwrap(), carol));
-        assert!(
-            all.sees_group(all.group("acme/web").unwrap(), carol),
-            "holds a project of it"
-        );
+        assert!(all.sees_group(all.group("acme/web").unwrap(), carol), "holds a project of it");
         assert!(all.sees_project(all.project("open/handbook").unwrap(), carol));
         assert!(!all.sees_project(all.project("acme/ops/runbooks").unwrap(), carol));
     }

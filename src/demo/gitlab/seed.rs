@@ -62,11 +62,7 @@ pub fn people() -> Vec<Person> {
 
 /// The users, groups and projects at the start.
 pub(super) fn directory(now: Timestamp) -> Directory {
-    let users = people()
-        .iter()
-        .zip(1..)
-        .map(|(person, id)| user(person, id, now))
-        .collect();
+    let users = people().iter().zip(1..).map(|(person, id)| user(person, id, now)).collect();
     let mut acme = Place::new(10, TEAM, Visibility::Private);
     acme.members.extend([
         (1, Role::Owner),
@@ -98,11 +94,7 @@ fn user(person: &Person, id: u64, now: Timestamp) -> User {
         email: Some(format!("{}@example.com", person.username)),
         email_verified: person.username != "carol",
         public_email: None,
-        state: if person.username == "dave" {
-            UserState::Blocked
-        } else {
-            UserState::Active
-        },
+        state: if person.username == "dave" { UserState::Blocked } else { UserState::Active },
         admin: person.username == "root",
         external: person.username == "carol",
         two_factor: person.username == "alice",

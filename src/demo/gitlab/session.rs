@@ -40,34 +40,16 @@ impl Visit {
             world.browsers.remove(id);
             return Self::begin(gitlab, world, None, random_hex());
         }
-        Self {
-            csrf: browser.csrf,
-            user,
-            set_cookie: None,
-        }
+        Self { csrf: browser.csrf, user, set_cookie: None }
     }
 
     fn begin(gitlab: &Instance, world: &mut World, user: Option<u64>, csrf: String) -> Self {
         let id = random_hex();
-        world.browsers.insert(
-            id.clone(),
-            Browser {
-                user,
-                csrf: csrf.clone(),
-            },
-        );
+        world.browsers.insert(id.clone(), Browser { user, csrf: csrf.clone() });
         let path = gitlab.path("/");
-        let secure = if gitlab.external_url.starts_with("https:") {
-            "; Secure"
-        } else {
-            ""
-        };
+        let secure = if gitlab.external_url.starts_with("https:") { "; Secure" } else { "" };
         let set_cookie = format!("{COOKIE}={id}; Path={path}; HttpOnly; SameSite=Lax{secure}");
-        Self {
-            csrf,
-            user,
-            set_cookie: Some(set_cookie),
-        }
+        Self { csrf, user, set_cookie: Some(set_cookie) }
     }
 
     /// `answer` with the cookie, if there is one to set.
@@ -85,10 +67,7 @@ impl Visit {
 }
 
 fn cookie(headers: &HeaderMap) -> Option<String> {
-    let pairs = headers
-        .get_all(header::COOKIE)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
+    let pairs = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut named = pairs.flat_map(|pairs| pairs.split(';')).filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
         (name == COOKIE).then(|| value.to_owned())
@@ -121,10 +100,7 @@ pub(super) fn ask_to_sign_in(gitlab: &Instance, visit: &Visit, return_to: &str) 
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("return_to", return_to)
         .finish();
-    visit.finish(answer::found(&format!(
-        "{}?{query}",
-        gitlab.path("/users/sign_in")
-    )))
+    visit.finish(answer::found(&format!("{}?{query}", gitlab.path("/users/sign_in"))))
 }
 
 /// `GET /users/sign_in`: the persona chooser.
@@ -144,21 +120,13 @@ pub(super) fn sign_in(gitlab: &Instance, headers: &HeaderMap, form: &Params) -> 
     if !visit.sent(form) {
         return visit.finish(stale_form(gitlab));
     }
-    let chosen = form
-        .text("user")
-        .and_then(|name| world.directory.user_named(name));
+    let chosen = form.text("user").and_then(|name| world.directory.user_named(name));
     let Some(chosen) = chosen.filter(|user| !user.bot).cloned() else {
         let alert = Some("There is no such user.");
         return visit.finish(pages::chooser(gitlab, &world, &visit, &return_to, alert));
     };
     if let Some(alert) = refusal(&chosen) {
-        return visit.finish(pages::chooser(
-            gitlab,
-            &world,
-            &visit,
-            &return_to,
-            Some(alert),
-        ));
+        return visit.finish(pages::chooser(gitlab, &world, &visit, &return_to, Some(alert)));
     }
     if let Some(user) = world.directory.user_mut(chosen.id) {
         user.signed_in_at = Some(now);
@@ -202,10 +170,7 @@ pub(super) fn interstitial(gitlab: &Instance, headers: &HeaderMap, form: &Params
         return visit.finish(stale_form(gitlab));
     }
     if let Some(user) = visit.user.and_then(|user| world.directory.user_mut(user))
-        && matches!(
-            user.state,
-            UserState::TermsNotAccepted | UserState::PasswordExpired
-        )
+        && matches!(user.state, UserState::TermsNotAccepted | UserState::PasswordExpired)
     {
         user.state = UserState::Active;
     }

@@ -44,14 +44,7 @@ impl Instance {
         keys: Keys,
     ) -> Self {
         let world = Mutex::new(World::new(clock.now()));
-        Self {
-            clock,
-            base_path,
-            external_url,
-            public,
-            keys: RwLock::new(keys),
-            world,
-        }
+        Self { clock, base_path, external_url, public, keys: RwLock::new(keys), world }
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
@@ -59,10 +52,7 @@ impl Instance {
     }
 
     pub(super) fn keys(&self) -> Keys {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A path of this instance as a browser must ask for it.
@@ -116,16 +106,12 @@ impl World {
     }
 
     pub(super) fn application(&self, client_id: &str) -> Option<&Application> {
-        self.applications
-            .iter()
-            .find(|application| application.client_id == client_id)
+        self.applications.iter().find(|application| application.client_id == client_id)
     }
 
     /// The user if GitLab's claims code would find them: it looks among active users only.
     pub(super) fn active_user(&self, id: u64) -> Option<&User> {
-        self.directory
-            .user(id)
-            .filter(|user| user.state.is_active())
+        self.directory.user(id).filter(|user| user.state.is_active())
     }
 }
 
@@ -189,17 +175,13 @@ pub(super) struct Tokens {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self {
-            rows: Capped::new(50_000),
-            by_refresh_token: Capped::new(50_000),
-        }
+        Self { rows: Capped::new(50_000), by_refresh_token: Capped::new(50_000) }
     }
 }
 
 impl Tokens {
     pub(super) fn insert(&mut self, row: Row) {
-        self.by_refresh_token
-            .insert(row.refresh_token.clone(), row.access_token.clone());
+        self.by_refresh_token.insert(row.refresh_token.clone(), row.access_token.clone());
         self.rows.insert(row.access_token.clone(), row);
     }
 
@@ -213,8 +195,7 @@ impl Tokens {
 
     /// The row that either token belongs to.
     pub(super) fn by_either(&self, token: &str) -> Option<&Row> {
-        self.by_access_token(token)
-            .or_else(|| self.by_refresh_token(token))
+        self.by_access_token(token).or_else(|| self.by_refresh_token(token))
     }
 
     pub(super) fn revoke(&mut self, access_token: &str) {
@@ -225,10 +206,7 @@ impl Tokens {
 
     /// Revokes all rows that `which` picks.
     pub(super) fn revoke_all(&mut self, which: impl Fn(&Row) -> bool) {
-        self.rows
-            .values_mut()
-            .filter(|row| which(row))
-            .for_each(|row| row.revoked = true);
+        self.rows.values_mut().filter(|row| which(row)).for_each(|row| row.revoked = true);
     }
 
     /// Whether a non-revoked row with exactly these scopes exists; expired ones count.
@@ -275,11 +253,7 @@ pub(super) struct Capped<V> {
 
 impl<V> Capped<V> {
     fn new(most: usize) -> Self {
-        Self {
-            most,
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Self { most, entries: HashMap::new(), order: VecDeque::new() }
     }
 
     pub(super) fn insert(&mut self, key: String, value: V) {

@@ -100,23 +100,12 @@ fn once() -> u32 {
 impl Fault {
     /// The next `times` requests get `failure`.
     pub const fn new(endpoint: Endpoint, times: u32, failure: Failure) -> Self {
-        Self {
-            endpoint,
-            times,
-            failure,
-            delay_ms: 0,
-        }
+        Self { endpoint, times, failure, delay_ms: 0 }
     }
 
     /// The next `times` requests get this status and JSON body.
     pub fn json(endpoint: Endpoint, times: u32, status: u16, body: &Value) -> Self {
-        Self::answer(
-            endpoint,
-            times,
-            status,
-            "application/json",
-            &body.to_string(),
-        )
+        Self::answer(endpoint, times, status, "application/json", &body.to_string())
     }
 
     /// The next `times` requests get this answer.
@@ -131,12 +120,7 @@ impl Fault {
         Self::new(
             endpoint,
             times,
-            Failure::Answer {
-                status,
-                body,
-                content_type,
-                retry_after: None,
-            },
+            Failure::Answer { status, body, content_type, retry_after: None },
         )
     }
 
@@ -257,10 +241,7 @@ impl Switches {
     /// Counts a request and takes the fault that waits for it.
     pub(super) fn hit(&mut self, endpoint: Endpoint) -> Option<Fault> {
         *self.hits.entry(endpoint).or_default() += 1;
-        let fault = self
-            .faults
-            .iter_mut()
-            .find(|fault| fault.endpoint == endpoint)?;
+        let fault = self.faults.iter_mut().find(|fault| fault.endpoint == endpoint)?;
         fault.times = fault.times.saturating_sub(1);
         let taken = fault.clone();
         self.faults.retain(|fault| fault.times > 0);

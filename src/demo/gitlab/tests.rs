@@ -27,9 +27,7 @@ const SCOPES: &str = "openid email read_user read_api";
 /// Making keys takes a while, so all tests share two.
 async fn keys() -> Keys {
     static KEYS: OnceCell<Keys> = OnceCell::const_new();
-    KEYS.get_or_init(async || Keys::generate().await.unwrap())
-        .await
-        .clone()
+    KEYS.get_or_init(async || Keys::generate().await.unwrap()).await.clone()
 }
 
 struct Reply {
@@ -44,9 +42,7 @@ impl Reply {
     }
 
     fn header(&self, name: impl header::AsHeaderName) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     fn location(&self) -> &str {
@@ -59,18 +55,12 @@ impl Reply {
     }
 
     fn csrf(&self) -> String {
-        let (_, rest) = self
-            .body
-            .split_once("name=\"authenticity_token\" value=\"")
-            .unwrap();
+        let (_, rest) = self.body.split_once("name=\"authenticity_token\" value=\"").unwrap();
         rest.split_once('"').unwrap().0.to_owned()
     }
 
     fn error(&self) -> (u16, String) {
-        (
-            self.status.as_u16(),
-            self.json()["error"].as_str().unwrap_or_default().to_owned(),
-        )
+        (self.status.as_u16(), self.json()["error"].as_str().unwrap_or_default().to_owned())
     }
 }
 
@@ -96,12 +86,7 @@ impl Lab {
             ..options
         });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self {
-            gitlab: gitlab.await.unwrap(),
-            clock,
-            client,
-            cookie: Mutex::default(),
-        }
+        Self { gitlab: gitlab.await.unwrap(), clock, client, cookie: Mutex::default() }
     }
 
     async fn send(
@@ -130,11 +115,7 @@ impl Lab {
         let (head, body) = self.client.request(request).await?.into_parts();
         let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
         assert_eq!(head.headers["x-labgate-dev-gitlab"], "1");
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(Reply { status: head.status, headers: head.headers, body })
     }
 
     /// A request of the browser, whose cookie is kept.
@@ -165,12 +146,8 @@ impl Lab {
             ("return_to", return_to.to_owned()),
             ("user", user.to_owned()),
         ];
-        let form: Vec<_> = form
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        self.browse(Method::POST, "/users/sign_in", &encode(&form))
-            .await
+        let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.browse(Method::POST, "/users/sign_in", &encode(&form)).await
     }
 
     /// Gives or denies consent on a consent page.
@@ -182,8 +159,7 @@ impl Lab {
         if deny {
             form.push(("_method", "delete"));
         }
-        self.browse(Method::POST, "/oauth/authorize", &encode(&form))
-            .await
+        self.browse(Method::POST, "/oauth/authorize", &encode(&form)).await
     }
 
     /// A code for this user, by whatever pages it takes.
@@ -220,15 +196,13 @@ impl Lab {
     }
 
     async fn refresh(&self, token: &str) -> Reply {
-        self.token(&[("grant_type", "refresh_token"), ("refresh_token", token)])
-            .await
+        self.token(&[("grant_type", "refresh_token"), ("refresh_token", token)]).await
     }
 
     /// A token request of the usual client.
     async fn token(&self, pairs: &[(&str, &str)]) -> Reply {
         let client = [("client_id", CLIENT_ID), ("client_secret", CLIENT_SECRET)];
-        self.post("/oauth/token", &[&client[..], pairs].concat())
-            .await
+        self.post("/oauth/token", &[&client[..], pairs].concat()).await
     }
 
     async fn post(&self, path: &str, pairs: &[(&str, &str)]) -> Reply {
@@ -238,15 +212,12 @@ impl Lab {
 
     async fn bearer(&self, path: &str, token: &str) -> Reply {
         let value = format!("Bearer {token}");
-        self.send(Method::GET, path, &[("authorization", &value)], "")
-            .await
+        self.send(Method::GET, path, &[("authorization", &value)], "").await
     }
 }
 
 fn encode(pairs: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish()
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 fn authorize(pairs: &[(&str, &str)]) -> String {
@@ -281,21 +252,15 @@ fn changed<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 fn parameter(url: &str, name: &str) -> Option<String> {
     let (_, query) = url.split_once(['?', '#'])?;
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {name} in {value}"))
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
 /// The claims of a token, unverified.
 fn claims(token: &str) -> Value {
-    let payload = URL_SAFE_NO_PAD
-        .decode(token.split('.').nth(1).unwrap())
-        .unwrap();
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }

@@ -109,24 +109,16 @@ impl Credentials {
         let (id, secret) = decoded.split_once(':').unwrap_or((&decoded, ""));
         let plain = |text: &str| {
             let spaced = text.replace('+', " ");
-            percent_encoding::percent_decode_str(&spaced)
-                .decode_utf8_lossy()
-                .into_owned()
+            percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
         };
         let secret = plain(secret);
-        Some(Self {
-            client_id: plain(id),
-            secret: (!secret.is_empty()).then_some(secret),
-        })
+        Some(Self { client_id: plain(id), secret: (!secret.is_empty()).then_some(secret) })
     }
 
     /// The application that these are right for.
     pub(super) fn application<'a>(&self, world: &'a World) -> Option<&'a Application> {
         let secret = self.secret.as_deref();
-        world
-            .applications
-            .iter()
-            .find(|known| known.is(&self.client_id, secret))
+        world.applications.iter().find(|known| known.is(&self.client_id, secret))
     }
 }
 
@@ -151,9 +143,7 @@ pub(super) fn token(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> 
         Ok(issued) => issued,
         Err(error) => return error.answer(),
     };
-    let skewed = now
-        .unix()
-        .saturating_add_signed(world.switches.skew_seconds);
+    let skewed = now.unix().saturating_add_signed(world.switches.skew_seconds);
     let mut body = Map::from_iter([
         ("access_token".to_owned(), json!(row.access_token)),
         ("token_type".to_owned(), json!("Bearer")),
@@ -188,15 +178,12 @@ fn redeem(
     let code = params.text("code").unwrap_or_default();
     let verifier = params.text("code_verifier");
     let grant = world.grants.get(code).cloned();
-    let challenged = grant
-        .as_ref()
-        .is_some_and(|grant| grant.challenge.is_some());
+    let challenged = grant.as_ref().is_some_and(|grant| grant.challenge.is_some());
     if challenged && verifier.is_none() {
         return Err(OauthError::InvalidRequest("code_verifier"));
     }
-    let redirect_uri = params
-        .text("redirect_uri")
-        .ok_or(OauthError::InvalidRequest("redirect_uri"))?;
+    let redirect_uri =
+        params.text("redirect_uri").ok_or(OauthError::InvalidRequest("redirect_uri"))?;
     let client = credentials.and_then(|credentials| credentials.application(world));
     let client_id = client.ok_or(OauthError::InvalidClient)?.client_id.clone();
     let grant = grant.ok_or(OauthError::InvalidGrant)?;
@@ -223,10 +210,7 @@ fn redeem(
         revoked: false,
     };
     world.tokens.insert(row.clone());
-    Ok(Issued {
-        row,
-        nonce: grant.nonce,
-    })
+    Ok(Issued { row, nonce: grant.nonce })
 }
 
 /// Whether the verifier fits the grant's challenge; one without the other does not.
@@ -248,19 +232,11 @@ fn refresh(
     params: &Params,
     now: Timestamp,
 ) -> Result<Issued, OauthError> {
-    let token = params
-        .text("refresh_token")
-        .ok_or(OauthError::InvalidRequest("refresh_token"))?;
-    let row = world
-        .tokens
-        .by_refresh_token(token)
-        .filter(|row| !row.revoked)
-        .cloned();
+    let token = params.text("refresh_token").ok_or(OauthError::InvalidRequest("refresh_token"))?;
+    let row = world.tokens.by_refresh_token(token).filter(|row| !row.revoked).cloned();
     let old = row.ok_or(OauthError::InvalidGrant)?;
     if let Some(credentials) = credentials {
-        let client = credentials
-            .application(world)
-            .ok_or(OauthError::InvalidClient)?;
+        let client = credentials.application(world).ok_or(OauthError::InvalidClient)?;
         if client.client_id != old.client_id {
             return Err(OauthError::InvalidGrant);
         }
@@ -302,10 +278,7 @@ mod tests {
         assert_eq!(read(&headers).client_id, "body");
         let basic = format!("Basic {}", STANDARD.encode("a%3Ab:x+y%25"));
         headers.insert(header::AUTHORIZATION, basic.parse().unwrap());
-        let expected = Credentials {
-            client_id: "a:b".into(),
-            secret: Some("x y%".into()),
-        };
+        let expected = Credentials { client_id: "a:b".into(), secret: Some("x y%".into()) };
         assert_eq!(read(&headers), expected);
     }
 
@@ -332,9 +305,6 @@ mod tests {
         assert!(proves(&plain, Some("word")));
         assert!(!proves(&plain, Some(verifier)));
         assert!(proves(&grant(None), None));
-        assert!(
-            !proves(&grant(None), Some(verifier)),
-            "a verifier without a challenge"
-        );
+        assert!(!proves(&grant(None), Some(verifier)), "a verifier without a challenge");
     }
 }

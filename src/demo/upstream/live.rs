@@ -24,16 +24,10 @@ pub(super) fn events(headers: &HeaderMap) -> Answer {
     let last = answer::header_text(headers, "last-event-id").and_then(|id| id.parse().ok());
     let mut every = interval(Duration::from_secs(1));
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let ticks = Ticks {
-        every,
-        count: last.unwrap_or(0),
-    };
+    let ticks = Ticks { every, count: last.unwrap_or(0) };
     let mut answer = Response::new(Body::stream(ticks));
     let headers = answer.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

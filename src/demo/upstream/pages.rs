@@ -21,31 +21,15 @@ struct Page {
 }
 
 const PAGES: [Page; 5] = [
-    Page {
-        path: "/",
-        title: "Home",
-        audience: "for everybody",
-    },
-    Page {
-        path: "/private",
-        title: "Private",
-        audience: "for everybody who signed in",
-    },
-    Page {
-        path: "/team",
-        title: "Team",
-        audience: "for members of acme",
-    },
+    Page { path: "/", title: "Home", audience: "for everybody" },
+    Page { path: "/private", title: "Private", audience: "for everybody who signed in" },
+    Page { path: "/team", title: "Team", audience: "for members of acme" },
     Page {
         path: "/maintainers",
         title: "Maintainers",
         audience: "for maintainers and owners of acme/ops",
     },
-    Page {
-        path: "/live",
-        title: "Live",
-        audience: "a counter and an echo that stream",
-    },
+    Page { path: "/live", title: "Live", audience: "a counter and an echo that stream" },
 ];
 
 #[derive(Template)]
@@ -65,12 +49,7 @@ pub(super) fn page(path: &str, headers: &HeaderMap) -> Answer {
         return answer::text(StatusCode::NOT_FOUND, "The sample app has no such page.\n");
     };
     let identity = identity(headers);
-    let value = |name: &str| {
-        identity
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.clone())
-    };
+    let value = |name: &str| identity.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let user = value("x-forwarded-preferred-username").or_else(|| value("x-forwarded-user"));
     let page = AppPage {
         pages: &PAGES,
@@ -94,20 +73,13 @@ fn identity(headers: &HeaderMap) -> Vec<(String, String)> {
         KNOWN.contains(&name.as_str()) || name.as_str().starts_with("x-labgate-")
     });
     told.map(|(name, value)| {
-        (
-            name.to_string(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     })
     .collect()
 }
 
 pub(super) fn stylesheet() -> Answer {
-    answer::typed(
-        StatusCode::OK,
-        "text/css; charset=utf-8",
-        gitlab::STYLESHEET,
-    )
+    answer::typed(StatusCode::OK, "text/css; charset=utf-8", gitlab::STYLESHEET)
 }
 
 pub(super) fn script() -> Answer {

@@ -48,10 +48,7 @@ pub(super) async fn echo(request: Request<Incoming>) -> Answer {
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let body = json!({
         "method": head.method.as_str(),
         "target": target,
@@ -66,10 +63,7 @@ pub(super) async fn echo(request: Request<Incoming>) -> Answer {
 
 fn pairs(headers: &HeaderMap) -> Vec<Value> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers
-        .iter()
-        .map(|(name, value)| json!([name.as_str(), text(value)]))
-        .collect()
+    headers.iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect()
 }
 
 /// A block that begins at a multiple of the pattern's period, so every block is alike.
@@ -78,10 +72,7 @@ const BLOCK: usize = 251 * 256;
 /// N bytes of the pattern.
 pub(super) fn bytes(length: u64) -> Answer {
     let block = (0..=250).cycle().take(BLOCK).collect::<Vec<u8>>().into();
-    let body = Body::stream(Pattern {
-        block,
-        left: length,
-    });
+    let body = Body::stream(Pattern { block, left: length });
     let mut answer = Response::new(body);
     let kind = HeaderValue::from_static("application/octet-stream");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -131,10 +122,7 @@ pub(super) async fn slow(milliseconds: u64) -> Answer {
 
 /// An answer of this status; those without a body have none.
 pub(super) fn status(number: &str) -> Answer {
-    let status = number
-        .parse()
-        .ok()
-        .and_then(|number: u16| StatusCode::from_u16(number).ok());
+    let status = number.parse().ok().and_then(|number: u16| StatusCode::from_u16(number).ok());
     match status {
         Some(status) if status.is_informational() => {
             answer::text(StatusCode::BAD_REQUEST, "1xx is no final status\n")
@@ -196,9 +184,5 @@ pub(super) fn trailers() -> Answer {
 
 /// An answer after which the connection closes.
 pub(super) fn close() -> Answer {
-    answer::with(
-        answer::text(StatusCode::OK, "goodbye\n"),
-        header::CONNECTION,
-        "close",
-    )
+    answer::with(answer::text(StatusCode::OK, "goodbye\n"), header::CONNECTION, "close")
 }

@@ -23,23 +23,11 @@ async fn send(app: &SampleApp, path: &str, headers: &[(&str, &str)]) -> Response
         request = request.header(*name, *value);
     }
     let client = Client::builder(TokioExecutor::new()).build_http();
-    client
-        .request(request.body(Full::<Bytes>::default()).unwrap())
-        .await
-        .unwrap()
+    client.request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap()
 }
 
 async fn body(response: Response<Incoming>) -> String {
-    String::from_utf8(
-        response
-            .into_body()
-            .collect()
-            .await
-            .unwrap()
-            .to_bytes()
-            .to_vec(),
-    )
-    .unwrap()
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
 /// What comes back on a bare connection until the app closes it.
@@ -72,18 +60,8 @@ async fn echo_says_what_arrived_duplicates_and_trailers_included() {
     assert_eq!(seen["trailers"], json!([["x-sum", "7"]]));
     let headers = seen["headers"].as_array().unwrap();
     let twice: Vec<_> = headers.iter().filter(|pair| pair[0] == "x-twice").collect();
-    assert_eq!(
-        twice,
-        [&json!(["x-twice", "one"]), &json!(["x-twice", "two"])]
-    );
-    assert_eq!(
-        (
-            app.hits(),
-            app.hits_at("/echo/a%2Fb/../c"),
-            app.hits_at("/")
-        ),
-        (1, 1, 0)
-    );
+    assert_eq!(twice, [&json!(["x-twice", "one"]), &json!(["x-twice", "two"])]);
+    assert_eq!((app.hits(), app.hits_at("/echo/a%2Fb/../c"), app.hits_at("/")), (1, 1, 0));
 }
 
 #[tokio::test]
@@ -93,16 +71,8 @@ async fn bytes_follow_their_pattern_and_have_a_length() {
     assert_eq!(answer.headers()[header::CONTENT_LENGTH], "200000");
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(bytes.len(), 200_000);
-    assert!(
-        bytes
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| usize::from(*byte) == at % 251)
-    );
-    assert_eq!(
-        send(&app, "/bytes?n=0", &[]).await.headers()[header::CONTENT_LENGTH],
-        "0"
-    );
+    assert!(bytes.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at % 251));
+    assert_eq!(send(&app, "/bytes?n=0", &[]).await.headers()[header::CONTENT_LENGTH], "0");
 }
 
 #[tokio::test]
@@ -117,24 +87,12 @@ async fn probes_answer_as_they_promise() {
         ("/nothing", 404),
         ("/ws", 426),
     ] {
-        assert_eq!(
-            send(&app, path, &[]).await.status().as_u16(),
-            status,
-            "{path}"
-        );
+        assert_eq!(send(&app, path, &[]).await.status().as_u16(), status, "{path}");
     }
     let cookies = send(&app, "/headers", &[]).await;
-    let cookies: Vec<_> = cookies
-        .headers()
-        .get_all(header::SET_COOKIE)
-        .into_iter()
-        .collect();
+    let cookies: Vec<_> = cookies.headers().get_all(header::SET_COOKIE).into_iter().collect();
     assert_eq!(cookies.len(), 4);
-    assert!(
-        cookies
-            .iter()
-            .any(|cookie| *cookie == "labgate=forged; Path=/")
-    );
+    assert!(cookies.iter().any(|cookie| *cookie == "labgate=forged; Path=/"));
     let close = send(&app, "/close", &[]).await;
     assert_eq!(close.headers()[header::CONNECTION], "close");
     let chunked = send(&app, "/chunked", &[]).await;
@@ -149,15 +107,9 @@ async fn probes_answer_as_they_promise() {
 async fn pages_greet_whom_the_headers_name_and_escape_them() {
     let app = app().await;
     let stranger = send(&app, "/", &[]).await;
-    let policy = stranger.headers()[header::CONTENT_SECURITY_POLICY]
-        .to_str()
-        .unwrap();
+    let policy = stranger.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
-    assert!(
-        body(stranger)
-            .await
-            .contains("href=\"/oauth2/sign_in?rd=/\"")
-    );
+    assert!(body(stranger).await.contains("href=\"/oauth2/sign_in?rd=/\""));
     let headers = [
         ("x-forwarded-user", "alice"),
         ("x-forwarded-groups", "<script>alert(1)</script>"),
@@ -166,27 +118,13 @@ async fn pages_greet_whom_the_headers_name_and_escape_them() {
     ];
     for path in ["/private", "/team", "/maintainers", "/live"] {
         let page = body(send(&app, path, &headers).await).await;
-        assert!(
-            page.contains("Hello, alice") && page.contains("/oauth2/sign_out"),
-            "{path}"
-        );
-        assert!(
-            page.contains("an.assertion") && !page.contains("unseen"),
-            "{path}"
-        );
+        assert!(page.contains("Hello, alice") && page.contains("/oauth2/sign_out"), "{path}");
+        assert!(page.contains("an.assertion") && !page.contains("unseen"), "{path}");
         assert!(!page.contains("<script>alert"), "{path}");
     }
-    for (path, kind) in [
-        ("/assets/demo.css", "text/css"),
-        ("/assets/live.js", "text/javascript"),
-    ] {
+    for (path, kind) in [("/assets/demo.css", "text/css"), ("/assets/live.js", "text/javascript")] {
         let asset = send(&app, path, &[]).await;
-        assert!(
-            asset.headers()[header::CONTENT_TYPE]
-                .to_str()
-                .unwrap()
-                .starts_with(kind)
-        );
+        assert!(asset.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with(kind));
     }
 }
 
@@ -196,18 +134,8 @@ async fn the_counter_streams_and_goes_on_where_a_browser_left_it() {
     let mut events = send(&app, "/events", &[("last-event-id", "41")]).await;
     assert_eq!(events.headers()[header::CONTENT_TYPE], "text/event-stream");
     for count in [42, 43] {
-        let event = events
-            .body_mut()
-            .frame()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap();
-        assert_eq!(
-            event,
-            format!("retry: 1000\nid: {count}\ndata: {count}\n\n")
-        );
+        let event = events.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(event, format!("retry: 1000\nid: {count}\ndata: {count}\n\n"));
     }
 }
 
@@ -230,28 +158,16 @@ async fn a_socket_echoes_and_ends_with_the_app() {
     stream.read_exact(&mut echoed).await.unwrap();
     assert_eq!(&echoed, b"\x81\x02hi");
     app.stop().await;
-    assert_eq!(
-        stream.read(&mut echoed).await.unwrap_or(0),
-        0,
-        "the tunnel ended too"
-    );
+    assert_eq!(stream.read(&mut echoed).await.unwrap_or(0), 0, "the tunnel ended too");
 }
 
 #[tokio::test]
 async fn it_listens_on_loopback_unless_forced() {
     let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let options = Options {
-        listen,
-        ..Options::default()
-    };
+    let options = Options { listen, ..Options::default() };
     let error = SampleApp::start(options).await.unwrap_err().to_string();
     assert!(error.contains("--force-public"), "{error}");
-    SampleApp::start(Options {
-        force_public: true,
-        ..options
-    })
-    .await
-    .unwrap();
+    SampleApp::start(Options { force_public: true, ..options }).await.unwrap();
     let app = app().await;
     assert_eq!(send(&app, "/", &[]).await.status(), StatusCode::OK);
 }

@@ -57,13 +57,8 @@ pub(super) fn upgrade(mut request: Request<Incoming>, ending: Ending) -> Answer 
 fn accept(method: &Method, headers: &HeaderMap) -> Option<String> {
     let text = |name| answer::header_text(headers, name);
     let listed = |name, word: &str| {
-        let values = headers
-            .get_all(name)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case(word))
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
     };
     let key = text(header::SEC_WEBSOCKET_KEY)?;
     let proper = method == Method::GET
@@ -76,10 +71,7 @@ fn accept(method: &Method, headers: &HeaderMap) -> Option<String> {
 
 fn accept_key(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    STANDARD.encode(digest::digest(
-        &digest::SHA1_FOR_LEGACY_USE_ONLY,
-        text.as_bytes(),
-    ))
+    STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
 
 const CONTINUATION: u8 = 0x0;
@@ -180,10 +172,7 @@ async fn read_frame<S: AsyncRead + Unpin>(
     };
     // Looked at before anything of that size is allocated.
     let room = MESSAGE_BYTES.saturating_sub(if control { 0 } else { collected });
-    let Some(length) = usize::try_from(length)
-        .ok()
-        .filter(|length| *length <= room)
-    else {
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= room) else {
         return Ok(Err(Fault::TooBig));
     };
     let key: [u8; 4] = read_array(stream).await?;
@@ -192,11 +181,7 @@ async fn read_frame<S: AsyncRead + Unpin>(
     for (byte, mask) in payload.iter_mut().zip(key.iter().cycle()) {
         *byte ^= mask;
     }
-    Ok(Ok(Frame {
-        fin,
-        opcode,
-        payload,
-    }))
+    Ok(Ok(Frame { fin, opcode, payload }))
 }
 
 async fn read_array<const N: usize, S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<[u8; N]> {
@@ -244,12 +229,7 @@ mod tests {
             frame.extend((payload.len() as u64).to_be_bytes());
         }
         frame.extend(key);
-        frame.extend(
-            payload
-                .iter()
-                .zip(key.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask),
-        );
+        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         frame
     }
 
@@ -266,10 +246,7 @@ mod tests {
 
     #[test]
     fn the_accept_key_is_that_of_the_rfc() {
-        assert_eq!(
-            accept_key("dGhlIHNhbXBsZSBub25jZQ=="),
-            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        );
+        assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[tokio::test]
@@ -281,10 +258,7 @@ mod tests {
         let got = answers(&frame(0x82, &big)).await;
         assert_eq!(got[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
         assert_eq!(got[10..], big);
-        assert_eq!(
-            answers(&frame(0x88, &1000_u16.to_be_bytes())).await,
-            b"\x88\x02\x03\xe8"
-        );
+        assert_eq!(answers(&frame(0x88, &1000_u16.to_be_bytes())).await, b"\x88\x02\x03\xe8");
     }
 
     #[tokio::test]
@@ -314,9 +288,6 @@ mod tests {
         head.extend((u64::MAX >> 1).to_be_bytes());
         assert_eq!(answers(&head).await, too_big);
         let half = vec![0; MESSAGE_BYTES / 2 + 1];
-        assert_eq!(
-            answers(&[frame(0x02, &half), frame(0x80, &half)].concat()).await,
-            too_big
-        );
+        assert_eq!(answers(&[frame(0x02, &half), frame(0x80, &half)].concat()).await, too_big);
     }
 }

@@ -36,20 +36,13 @@ async fn a_gitlab_that_is_gone_is_down_after_three_calls_and_comes_back() {
     let down = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&down);
     let script = Script::new(move |hit| {
-        if switch.load(Ordering::SeqCst) {
-            Reply::page(503)
-        } else {
-            discovery(hit, "http")
-        }
+        if switch.load(Ordering::SeqCst) { Reply::page(503) } else { discovery(hit, "http") }
     })
     .await;
     let provider = provider(&script);
     for _ in 0..3 {
         assert!(!provider.is_down());
-        assert!(matches!(
-            failure(&provider).await,
-            CallError::Status(503, None)
-        ));
+        assert!(matches!(failure(&provider).await, CallError::Status(503, None)));
     }
     assert!(provider.is_down());
     let error = failure(&provider).await;
@@ -67,11 +60,7 @@ async fn the_watch_notices_recovery_by_itself() {
     let down = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&down);
     let script = Script::new(move |hit| {
-        if switch.load(Ordering::SeqCst) {
-            Reply::nothing()
-        } else {
-            discovery(hit, "http")
-        }
+        if switch.load(Ordering::SeqCst) { Reply::nothing() } else { discovery(hit, "http") }
     })
     .await;
     let provider = Arc::new(provider(&script));
@@ -149,20 +138,11 @@ async fn pauses_are_read_in_every_form_gitlab_has() {
         ("retry-after: 99999999\r\n".to_owned(), Some(3600)),
         ("retry-after: soon\r\n".to_owned(), None),
         ("retry-after: -5\r\n".to_owned(), None),
-        (
-            format!("{date}retry-after: Fri, 20 Nov 2026 11:00:20 GMT\r\n"),
-            Some(20),
-        ),
-        (
-            "retry-after: Fri, 20 Nov 2026 11:00:20 GMT\r\n".to_owned(),
-            None,
-        ),
+        (format!("{date}retry-after: Fri, 20 Nov 2026 11:00:20 GMT\r\n"), Some(20)),
+        ("retry-after: Fri, 20 Nov 2026 11:00:20 GMT\r\n".to_owned(), None),
         (format!("{date}ratelimit-reset: 1795172440\r\n"), Some(40)),
         (format!("{date}ratelimit-reset: 1795172300\r\n"), None),
-        (
-            format!("{date}ratelimit-reset: 99999999999999999999\r\n"),
-            None,
-        ),
+        (format!("{date}ratelimit-reset: 99999999999999999999\r\n"), None),
         (String::new(), None),
     ];
     for (headers, expected) in table {
@@ -228,17 +208,10 @@ async fn a_kept_connection_that_gitlab_closed_costs_nothing() {
 
 #[tokio::test]
 async fn refused_connections_are_named() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let provider = provider_of(&config(&format!("http://127.0.0.1:{port}/")), everything());
     let error = failure(&provider).await;
-    assert!(
-        matches!(error, CallError::Refused(..)) && !error.is_sent(),
-        "{error:?}"
-    );
+    assert!(matches!(error, CallError::Refused(..)) && !error.is_sent(), "{error:?}");
 }
 
 #[tokio::test]
@@ -253,16 +226,9 @@ async fn every_call_is_observed_by_endpoint_and_status() {
     let told = Arc::new(Told::default());
     let observe: Arc<dyn Observe> = told.clone();
     let config = config(&script.url("/"));
-    let provider = Provider::new(
-        "main",
-        &config,
-        None,
-        everything(),
-        &Roots::none(),
-        &|_| None,
-        observe,
-    )
-    .unwrap();
+    let provider =
+        Provider::new("main", &config, None, everything(), &Roots::none(), &|_| None, observe)
+            .unwrap();
     provider.probe().await.unwrap();
     assert!(provider.refresh("refresh").await.is_err());
     assert!(provider.identify("token").await.is_err());
@@ -272,15 +238,7 @@ async fn every_call_is_observed_by_endpoint_and_status() {
         .iter()
         .map(|(gitlab, endpoint, status)| format!("{gitlab} {endpoint} {status}"))
         .collect();
-    assert_eq!(
-        told,
-        [
-            "main discovery 200",
-            "main token 401",
-            "main user 502",
-            "main revoke body"
-        ]
-    );
+    assert_eq!(told, ["main discovery 200", "main token 401", "main user 502", "main revoke body"]);
 }
 
 /// A certificate authority with a server certificate.
@@ -329,11 +287,7 @@ async fn probe(acceptor: TlsAcceptor, ca: Option<&str>) -> Result<(), DiscoveryE
 #[tokio::test]
 async fn a_private_authority_is_believed_if_configured() {
     let good = authority(|_| {});
-    assert!(
-        probe(acceptor(good.certificate, good.key), Some(&good.pem))
-            .await
-            .is_ok()
-    );
+    assert!(probe(acceptor(good.certificate, good.key), Some(&good.pem)).await.is_ok());
 }
 
 #[tokio::test]
@@ -365,20 +319,14 @@ async fn certificates_that_prove_nothing_are_named() {
     let other = authority(|_| {}).pem;
     for ca in [None, Some(other.as_str())] {
         let acceptor = acceptor(unknown.certificate.clone(), unknown.key.clone_key());
-        assert_eq!(
-            reason(probe(acceptor, ca).await).await,
-            Certificate::UnknownIssuer
-        );
+        assert_eq!(reason(probe(acceptor, ca).await).await, Certificate::UnknownIssuer);
     }
     // What a one-line `openssl req -x509` makes: an authority that serves as itself.
     let mut own = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let own = own.self_signed(&key).unwrap();
-    let server = acceptor(
-        own.der().clone(),
-        PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-    );
+    let server = acceptor(own.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap());
     let found = reason(probe(server, Some(&own.pem())).await).await;
     assert_eq!(found, Certificate::CaAsServer);
 }
@@ -390,27 +338,13 @@ async fn a_forward_proxy_is_asked_to_connect() {
     let env = |key: &str| (key == "HTTPS_PROXY").then(|| address.clone());
     let config = config("https://gitlab.example/");
     let observe = Arc::new(Unobserved);
-    let provider = Provider::new(
-        "main",
-        &config,
-        None,
-        everything(),
-        &Roots::none(),
-        &env,
-        observe,
-    )
-    .unwrap();
+    let provider =
+        Provider::new("main", &config, None, everything(), &Roots::none(), &env, observe).unwrap();
     let error = failure(&provider).await;
-    assert!(
-        matches!(error, CallError::Connect(..)) && !error.is_sent(),
-        "{error:?}"
-    );
+    assert!(matches!(error, CallError::Connect(..)) && !error.is_sent(), "{error:?}");
     let hit = &proxy.hits()[0];
     assert_eq!(hit.line, "CONNECT gitlab.example:443 HTTP/1.1");
-    assert_eq!(
-        hit.header("proxy-authorization"),
-        Some("Basic dXNlcjpwYXNz")
-    );
+    assert_eq!(hit.header("proxy-authorization"), Some("Basic dXNlcjpwYXNz"));
 }
 
 #[tokio::test]

@@ -46,16 +46,10 @@ fn tokens(id_token: impl Into<Option<String>>) -> TokenSet {
 /// A GitLab with both keys, whose discovery names its own URL.
 async fn gitlab() -> Script {
     Script::new(|hit| match hit.path() {
-        KEYS => Reply::json(
-            200,
-            &key_set(&[Signer::first().jwk(), Signer::second().jwk()]),
-        ),
+        KEYS => Reply::json(200, &key_set(&[Signer::first().jwk(), Signer::second().jwk()])),
         "/.well-known/openid-configuration" => {
             let host = hit.header("host").unwrap();
-            Reply::json(
-                200,
-                &json!({ "issuer": format!("http://{host}") }).to_string(),
-            )
+            Reply::json(200, &json!({ "issuer": format!("http://{host}") }).to_string())
         },
         other => panic!("asked for {other}"),
     })
@@ -67,9 +61,7 @@ fn issuer(script: &Script) -> String {
 }
 
 async fn verify(provider: &Provider, token: String) -> Result<IdClaims, IdTokenError> {
-    provider
-        .verify_id_token(&tokens(token), Some(NONCE), now())
-        .await
+    provider.verify_id_token(&tokens(token), Some(NONCE), now()).await
 }
 
 /// Name of a variant, for tables.
@@ -89,13 +81,7 @@ async fn a_good_token_is_believed() {
     let provider = provider(&script);
     let token = Signer::first().sign(&header(), &claims(&issuer(&script)));
     let found = verify(&provider, token).await.unwrap();
-    assert_eq!(
-        found,
-        IdClaims {
-            issuer: issuer(&script),
-            sub: "42".into()
-        }
-    );
+    assert_eq!(found, IdClaims { issuer: issuer(&script), sub: "42".into() });
     assert_eq!(script.count(KEYS), 1);
 }
 
@@ -125,11 +111,7 @@ async fn claims_that_are_not_for_us_now_are_refused() {
         ("sub", json!(42), "Malformed"),
         ("sub", json!(""), "Subject"),
         ("sub", json!("42 "), "Subject"),
-        (
-            "sub",
-            json!("project_path:acme/web:ref_type:branch:ref:main"),
-            "Subject",
-        ),
+        ("sub", json!("project_path:acme/web:ref_type:branch:ref:main"), "Subject"),
         ("sub", json!("9".repeat(21)), "Subject"),
         ("exp", Value::Null, "Malformed"),
         ("exp", json!("soon"), "Malformed"),
@@ -170,11 +152,7 @@ async fn claims_that_are_not_for_us_now_are_refused() {
     let mut shared = claims(&issuer(&script));
     shared["aud"] = json!([CLIENT, "other-app"]);
     shared["azp"] = json!(CLIENT);
-    assert!(
-        verify(&provider, Signer::first().sign(&header(), &shared))
-            .await
-            .is_ok()
-    );
+    assert!(verify(&provider, Signer::first().sign(&header(), &shared)).await.is_ok());
 }
 
 #[tokio::test]
@@ -204,67 +182,27 @@ async fn signatures_and_headers_that_prove_nothing_are_refused() {
     other_claims["sub"] = json!("1");
     let table = [
         ("good", good.clone(), "Ok 42"),
-        (
-            "flipped",
-            format!("{head}.{}", URL_SAFE_NO_PAD.encode(flipped)),
-            "Signature",
-        ),
+        ("flipped", format!("{head}.{}", URL_SAFE_NO_PAD.encode(flipped)), "Signature"),
         ("cut", cut, "Signature"),
-        (
-            "other claims",
-            format!("{}.{signature}", message(&header(), &other_claims)),
-            "Signature",
-        ),
-        (
-            "other key",
-            Signer::second().sign(&header(), &claims),
-            "Signature",
-        ),
+        ("other claims", format!("{}.{signature}", message(&header(), &other_claims)), "Signature"),
+        ("other key", Signer::second().sign(&header(), &claims), "Signature"),
         ("none", unsigned("none"), "Algorithm"),
         ("None", unsigned("nOnE"), "Algorithm"),
         ("rs256", unsigned("rs256"), "Algorithm"),
         ("hmac with the secret", hmac(SECRET.as_bytes()), "Algorithm"),
-        (
-            "hmac with the key",
-            hmac(&Signer::first().modulus()),
-            "Algorithm",
-        ),
+        ("hmac with the key", hmac(&Signer::first().modulus()), "Algorithm"),
         ("PS256", signed(with("alg", json!("PS256"))), "Algorithm"),
-        (
-            "no alg",
-            Signer::first().sign(&json!({ "kid": "first" }), &claims),
-            "Malformed",
-        ),
+        ("no alg", Signer::first().sign(&json!({ "kid": "first" }), &claims), "Malformed"),
         ("crit", signed(with("crit", json!(["exp"]))), "Critical"),
         ("empty crit", signed(with("crit", json!([]))), "Critical"),
-        (
-            "jku",
-            signed(with("jku", json!("http://evil.example/keys"))),
-            "Ok 42",
-        ),
-        (
-            "kid of nobody",
-            signed(with("kid", json!("../../etc/passwd"))),
-            "UnknownKey",
-        ),
-        (
-            "kid quoted",
-            signed(with("kid", json!("a'\"b"))),
-            "UnknownKey",
-        ),
+        ("jku", signed(with("jku", json!("http://evil.example/keys"))), "Ok 42"),
+        ("kid of nobody", signed(with("kid", json!("../../etc/passwd"))), "UnknownKey"),
+        ("kid quoted", signed(with("kid", json!("a'\"b"))), "UnknownKey"),
         ("kid NUL", signed(with("kid", json!("first\0"))), "KeyId"),
         ("kid empty", signed(with("kid", json!(""))), "KeyId"),
-        (
-            "kid 10 kB",
-            signed(with("kid", json!("k".repeat(10_240)))),
-            "KeyId",
-        ),
+        ("kid 10 kB", signed(with("kid", json!("k".repeat(10_240)))), "KeyId"),
         ("kid a number", signed(with("kid", json!(1))), "Malformed"),
-        (
-            "no kid",
-            Signer::second().sign(&json!({ "alg": "RS256" }), &claims),
-            "Ok 42",
-        ),
+        ("no kid", Signer::second().sign(&json!({ "alg": "RS256" }), &claims), "Ok 42"),
         ("two parts", message(&header(), &claims), "Malformed"),
         ("four parts", format!("{good}.x"), "Malformed"),
         ("five parts", format!("a.b.{good}"), "Malformed"),
@@ -295,9 +233,7 @@ async fn keys_come_from_gitlab_alone() {
         assert_eq!(kind(verify(&provider, forged).await), "Signature", "{key}");
     }
     assert!(elsewhere.hits().is_empty());
-    let missing = provider
-        .verify_id_token(&tokens(None), Some(NONCE), now())
-        .await;
+    let missing = provider.verify_id_token(&tokens(None), Some(NONCE), now()).await;
     assert_eq!(kind(missing), "Missing");
 }
 
@@ -331,9 +267,7 @@ async fn wrong_clocks_are_told_apart_and_shown() {
     let token = Signer::first().sign(&header(), &claims(&issuer(&script)));
     for (clock, expected) in [(NOW + 180, "Expired"), (NOW - 61, "IssuedAt")] {
         let clock = Timestamp::from_unix(clock);
-        let result = provider
-            .verify_id_token(&tokens(token.clone()), Some(NONCE), clock)
-            .await;
+        let result = provider.verify_id_token(&tokens(token.clone()), Some(NONCE), clock).await;
         let error = result.unwrap_err();
         assert!(error.is_clock());
         assert!(error.to_string().contains(&clock.to_string()), "{error}");
@@ -345,15 +279,13 @@ async fn wrong_clocks_are_told_apart_and_shown() {
 async fn turning() -> (Script, Arc<AtomicUsize>) {
     let turn = Arc::new(AtomicUsize::new(0));
     let shared = Arc::clone(&turn);
-    let script = Script::new(
-        move |hit| match (hit.path(), shared.load(Ordering::SeqCst)) {
-            (KEYS, 0) => Reply::json(200, &key_set(&[Signer::first().jwk()])),
-            (KEYS, 1) => Reply::json(200, &key_set(&[Signer::second().jwk()])),
-            (KEYS, 2) => Reply::new(500, "", ""),
-            (KEYS, _) => Reply::json(200, "[]"),
-            _ => Reply::json(404, "{}"),
-        },
-    )
+    let script = Script::new(move |hit| match (hit.path(), shared.load(Ordering::SeqCst)) {
+        (KEYS, 0) => Reply::json(200, &key_set(&[Signer::first().jwk()])),
+        (KEYS, 1) => Reply::json(200, &key_set(&[Signer::second().jwk()])),
+        (KEYS, 2) => Reply::new(500, "", ""),
+        (KEYS, _) => Reply::json(200, "[]"),
+        _ => Reply::json(404, "{}"),
+    })
     .await;
     (script, turn)
 }
@@ -371,10 +303,7 @@ async fn a_rotated_key_is_fetched_once_and_the_old_one_forgotten() {
     let second = by(Signer::second(), "second", &script);
     assert!(verify(&provider, first.clone()).await.is_ok());
     turn.store(1, Ordering::SeqCst);
-    assert!(
-        verify(&provider, second).await.is_ok(),
-        "rotated just before signing"
-    );
+    assert!(verify(&provider, second).await.is_ok(), "rotated just before signing");
     assert_eq!(kind(verify(&provider, first).await), "UnknownKey");
     assert_eq!(script.count(KEYS), 2);
 }
@@ -383,11 +312,7 @@ async fn a_rotated_key_is_fetched_once_and_the_old_one_forgotten() {
 async fn unknown_key_ids_fetch_once_a_minute_whoever_asks() {
     let (script, _) = turning().await;
     let provider = provider(&script);
-    assert!(
-        verify(&provider, by(Signer::first(), "first", &script))
-            .await
-            .is_ok()
-    );
+    assert!(verify(&provider, by(Signer::first(), "first", &script)).await.is_ok());
     for round in 0..2 {
         let flood = (0..100).map(|number| {
             let token = by(Signer::first(), &format!("{round}-{number}"), &script);
@@ -421,10 +346,7 @@ async fn cached_keys_outlive_an_outage_for_a_day() {
     assert!(verify(&provider, token.clone()).await.is_ok());
     turn.store(2, Ordering::SeqCst);
     pass(Duration::from_hours(13)).await;
-    assert!(
-        verify(&provider, token.clone()).await.is_ok(),
-        "old keys are better than none"
-    );
+    assert!(verify(&provider, token.clone()).await.is_ok(), "old keys are better than none");
     assert_eq!(script.count(KEYS), 2, "yet a fetch was tried");
     let unknown = by(Signer::first(), "other", &script);
     assert_eq!(kind(verify(&provider, unknown).await), "UnknownKey");
@@ -456,12 +378,7 @@ async fn a_document_without_usable_keys_is_none() {
 
 #[tokio::test]
 async fn discovery_must_name_the_configured_url() {
-    for (suffix, good) in [
-        ("", true),
-        ("/", true),
-        ("/x", false),
-        (".evil.example", false),
-    ] {
+    for (suffix, good) in [("", true), ("/", true), ("/x", false), (".evil.example", false)] {
         let script = Script::new(move |hit| match hit.path() {
             "/sub/.well-known/openid-configuration" => {
                 let issuer = format!("http://{}/sub{suffix}", hit.header("host").unwrap());
@@ -476,19 +393,12 @@ async fn discovery_must_name_the_configured_url() {
         let exact = script.url(&format!("/sub{suffix}"));
         let token = Signer::first().sign(&header(), &claims(&exact));
         let result = verify(&provider, token).await;
-        assert_eq!(
-            kind(result),
-            if good { "Ok 42" } else { "Issuer" },
-            "{suffix}"
-        );
+        assert_eq!(kind(result), if good { "Ok 42" } else { "Issuer" }, "{suffix}");
         assert_eq!(provider.is_development(), good);
         if good {
             assert_eq!(provider.issuer(), exact);
         } else {
-            assert!(matches!(
-                provider.probe().await,
-                Err(DiscoveryError::Issuer { .. })
-            ));
+            assert!(matches!(provider.probe().await, Err(DiscoveryError::Issuer { .. })));
         }
     }
 }

@@ -32,20 +32,12 @@ fn ok(body: &Value) -> Reply {
 async fn answering(replies: Vec<(&'static str, Reply)>) -> Script {
     let replies: HashMap<_, _> = replies.into_iter().collect();
     let missing = Reply::json(404, r#"{"message":"404 Not found"}"#);
-    Script::new(move |hit| {
-        replies
-            .get(hit.path())
-            .cloned()
-            .unwrap_or_else(|| missing.clone())
-    })
-    .await
+    Script::new(move |hit| replies.get(hit.path()).cloned().unwrap_or_else(|| missing.clone()))
+        .await
 }
 
 fn level(level: AccessLevel, path: &str) -> Membership {
-    Membership {
-        path: path.into(),
-        level,
-    }
+    Membership { path: path.into(), level }
 }
 
 #[tokio::test]
@@ -67,15 +59,8 @@ async fn a_person_is_what_both_answers_say() {
     };
     assert_eq!(identity, expected);
     let hits = script.hits();
-    assert_eq!(
-        [hits[0].path(), hits[1].path()],
-        [USER, INFO],
-        "the clear word first"
-    );
-    assert!(
-        hits.iter()
-            .all(|hit| hit.header("authorization") == Some("Bearer the-token"))
-    );
+    assert_eq!([hits[0].path(), hits[1].path()], [USER, INFO], "the clear word first");
+    assert!(hits.iter().all(|hit| hit.header("authorization") == Some("Bearer the-token")));
 }
 
 #[tokio::test]
@@ -92,17 +77,12 @@ async fn a_relative_url_root_is_kept() {
 
 #[tokio::test]
 async fn calls_go_to_the_internal_url() {
-    let script = answering(vec![
-        ("/in/api/v4/user", ok(&user())),
-        ("/in/oauth/userinfo", ok(&info())),
-    ])
-    .await;
+    let script =
+        answering(vec![("/in/api/v4/user", ok(&user())), ("/in/oauth/userinfo", ok(&info()))])
+            .await;
     let mut config = config("https://gitlab.example/");
     config.internal_url = Some(Url::parse(&script.url("/in/")).unwrap());
-    let identity = provider_of(&config, everything())
-        .identify("token")
-        .await
-        .unwrap();
+    let identity = provider_of(&config, everything()).identify("token").await.unwrap();
     assert_eq!(identity.issuer, "https://gitlab.example");
 }
 
@@ -132,28 +112,12 @@ fn no_verdicts() -> Vec<(&'static str, Reply)> {
     vec![
         ("bare 403", Reply::new(403, "", "")),
         ("403 page", Reply::page(403)),
-        (
-            "403 text",
-            Reply::new(
-                403,
-                "content-type: text/plain\r\n",
-                "403 Forbidden - blocked",
-            ),
-        ),
-        (
-            "403 other JSON",
-            Reply::json(403, r#"{"message":"go away"}"#),
-        ),
+        ("403 text", Reply::new(403, "content-type: text/plain\r\n", "403 Forbidden - blocked")),
+        ("403 other JSON", Reply::json(403, r#"{"message":"go away"}"#)),
         ("403 empty JSON", Reply::json(403, "")),
         ("429", Reply::new(429, "retry-after: 1\r\n", "Retry later")),
-        (
-            "429 JSON",
-            Reply::json(429, r#"{"message":{"error":"too many"}}"#),
-        ),
-        (
-            "500",
-            Reply::json(500, r#"{"message":"500 Internal Server Error"}"#),
-        ),
+        ("429 JSON", Reply::json(429, r#"{"message":{"error":"too many"}}"#)),
+        ("500", Reply::json(500, r#"{"message":"500 Internal Server Error"}"#)),
         ("502", Reply::page(502)),
         ("maintenance page", Reply::page(200)),
         ("302", Reply::new(302, "location: /users/sign_in\r\n", "")),
@@ -166,11 +130,7 @@ fn no_verdicts() -> Vec<(&'static str, Reply)> {
 #[tokio::test]
 async fn only_gitlabs_clear_word_ends_access() {
     let mut table = vec![
-        (
-            "blocked",
-            forbidden("403 Forbidden - Your account has been blocked."),
-            "Ended Blocked",
-        ),
+        ("blocked", forbidden("403 Forbidden - Your account has been blocked."), "Ended Blocked"),
         (
             "pending",
             forbidden("403 Forbidden - Your account is pending approval from your administrator."),
@@ -191,44 +151,20 @@ async fn only_gitlabs_clear_word_ends_access() {
             forbidden("403 Forbidden - Your primary email address is not confirmed."),
             "Ended Pending",
         ),
-        (
-            "new words",
-            forbidden("403 Forbidden - Something new"),
-            "Ended Other",
-        ),
+        ("new words", forbidden("403 Forbidden - Something new"), "Ended Other"),
         ("policy", forbidden("403 Forbidden"), "Ended Other"),
         ("scope", lacking_scope(), "Scope"),
-        (
-            "unknown token",
-            Reply::json(401, r#"{"message":"401 Unauthorized"}"#),
-            "TokenDead",
-        ),
-        (
-            "expired token",
-            Reply::json(401, r#"{"error":"invalid_token"}"#),
-            "TokenDead",
-        ),
+        ("unknown token", Reply::json(401, r#"{"message":"401 Unauthorized"}"#), "TokenDead"),
+        ("expired token", Reply::json(401, r#"{"error":"invalid_token"}"#), "TokenDead"),
         ("array", Reply::json(200, "[\"SECRET\"]"), "Answer"),
         ("empty", Reply::json(200, ""), "Answer"),
         ("deep", Reply::json(200, &"[".repeat(100_000)), "Answer"),
-        (
-            "long",
-            Reply::json(200, &" ".repeat((1 << 20) + 1)),
-            "Unavailable",
-        ),
+        ("long", Reply::json(200, &" ".repeat((1 << 20) + 1)), "Unavailable"),
     ];
-    table.extend(
-        no_verdicts()
-            .into_iter()
-            .map(|(name, reply)| (name, reply, "Unavailable")),
-    );
+    table.extend(no_verdicts().into_iter().map(|(name, reply)| (name, reply, "Unavailable")));
     for (name, reply, expected) in table {
         let script = answering(vec![(USER, reply), (INFO, ok(&info()))]).await;
-        assert_eq!(
-            kind(provider(&script).identify("token").await),
-            expected,
-            "{name}"
-        );
+        assert_eq!(kind(provider(&script).identify("token").await), expected, "{name}");
         assert_eq!(script.count(INFO), 0, "{name}");
     }
 }
@@ -249,11 +185,7 @@ async fn states_of_the_account_are_heeded() {
         let mut user = user();
         user["state"] = json!(state);
         let script = answering(vec![(USER, ok(&user)), (INFO, ok(&info()))]).await;
-        assert_eq!(
-            kind(provider(&script).identify("token").await),
-            expected,
-            "{state}"
-        );
+        assert_eq!(kind(provider(&script).identify("token").await), expected, "{state}");
     }
 }
 
@@ -264,31 +196,15 @@ async fn userinfo_alone_never_says_that_somebody_is_blocked() {
     let mut table = vec![
         ("dead", Reply::new(401, unauthorized, ""), "TokenDead"),
         ("scope", Reply::new(403, lacking, ""), "Scope"),
-        (
-            "ended?",
-            forbidden("403 Forbidden - Your account has been blocked."),
-            "Unavailable",
-        ),
+        ("ended?", forbidden("403 Forbidden - Your account has been blocked."), "Unavailable"),
         ("array", Reply::json(200, "[]"), "Answer"),
         ("null", Reply::json(200, "null"), "Answer"),
-        (
-            "long",
-            Reply::json(200, &" ".repeat((8 << 20) + 1)),
-            "Unavailable",
-        ),
+        ("long", Reply::json(200, &" ".repeat((8 << 20) + 1)), "Unavailable"),
     ];
-    table.extend(
-        no_verdicts()
-            .into_iter()
-            .map(|(name, reply)| (name, reply, "Unavailable")),
-    );
+    table.extend(no_verdicts().into_iter().map(|(name, reply)| (name, reply, "Unavailable")));
     for (name, reply, expected) in table {
         let script = answering(vec![(USER, ok(&user())), (INFO, reply)]).await;
-        assert_eq!(
-            kind(provider(&script).identify("token").await),
-            expected,
-            "{name}"
-        );
+        assert_eq!(kind(provider(&script).identify("token").await), expected, "{name}");
     }
 }
 
@@ -325,12 +241,7 @@ async fn answers_of_the_wrong_shape_are_refused() {
         (INFO, "groups", json!("acme"), "Answer"),
         (INFO, "groups", json!([1]), "Answer"),
         (INFO, "groups", json!([]), "Ok"),
-        (
-            INFO,
-            "https://gitlab.org/claims/groups/maintainer",
-            json!("acme"),
-            "Answer",
-        ),
+        (INFO, "https://gitlab.org/claims/groups/maintainer", json!("acme"), "Answer"),
         (INFO, "email_verified", json!("true"), "Answer"),
     ];
     for (which, key, value, expected) in table {
@@ -347,9 +258,7 @@ async fn no_groups_are_no_groups() {
 
 #[tokio::test]
 async fn names_are_cut_before_they_grow() {
-    let identity = changed(USER, "name", json!("ä".repeat(100_000)))
-        .await
-        .unwrap();
+    let identity = changed(USER, "name", json!("ä".repeat(100_000))).await.unwrap();
     assert_eq!(identity.name.chars().count(), 255);
 }
 
@@ -364,12 +273,7 @@ async fn an_email_counts_only_if_gitlab_calls_it_verified() {
         (json!("a@b.example\n"), json!(true), false, false),
         (json!("a\0@b.example"), json!(true), false, false),
         (json!("a b@b.example"), json!(true), false, false),
-        (
-            json!(format!("{}@b.example", "a".repeat(255))),
-            json!(true),
-            false,
-            false,
-        ),
+        (json!(format!("{}@b.example", "a".repeat(255))), json!(true), false, false),
     ];
     for (email, verified, strict, lenient) in table {
         for (require, expected) in [(true, strict), (false, lenient)] {
@@ -378,15 +282,8 @@ async fn an_email_counts_only_if_gitlab_calls_it_verified() {
             let script = answering(vec![(USER, ok(&user())), (INFO, ok(&info))]).await;
             let mut config = config(&script.url("/"));
             config.require_verified_email = require;
-            let identity = provider_of(&config, everything())
-                .identify("token")
-                .await
-                .unwrap();
-            assert_eq!(
-                identity.email.is_some(),
-                expected,
-                "{email} {verified} {require}"
-            );
+            let identity = provider_of(&config, everything()).identify("token").await.unwrap();
+            assert_eq!(identity.email.is_some(), expected, "{email} {verified} {require}");
         }
     }
 }
@@ -406,23 +303,9 @@ async fn with_member(reply: Reply, role: AccessLevel) -> (Result<Identity, Ident
     let mut info = info();
     info["groups"] = json!(["Acme", "Acme/Web-1.0", "lone"]);
     info["https://gitlab.org/claims/groups/maintainer"] = json!([]);
-    let script = answering(vec![
-        (USER, ok(&user())),
-        (INFO, ok(&info)),
-        (MEMBER, reply),
-    ])
-    .await;
-    let groups = vec![
-        need("acme/web-1.0", Some(role)),
-        need("elsewhere", Some(role)),
-    ];
-    let provider = provider_of(
-        &config(&script.url("/")),
-        Needs {
-            groups,
-            hand_on: Vec::new(),
-        },
-    );
+    let script = answering(vec![(USER, ok(&user())), (INFO, ok(&info)), (MEMBER, reply)]).await;
+    let groups = vec![need("acme/web-1.0", Some(role)), need("elsewhere", Some(role))];
+    let provider = provider_of(&config(&script.url("/")), Needs { groups, hand_on: Vec::new() });
     assert!(provider.scopes().contains(&"read_api".to_owned()) || role == AccessLevel::DEVELOPER);
     (provider.identify("token").await, script.hits().len() - 2)
 }
@@ -452,28 +335,20 @@ async fn roles_below_developer_are_asked_of_the_members_api() {
         let (result, asked) = with_member(reply, AccessLevel::REPORTER).await;
         assert_eq!(asked, 1, "only where the person is a member");
         if let Ok(identity) = &result {
-            let found: Vec<_> = identity
-                .groups
-                .iter()
-                .map(|group| (&*group.path, group.level.number()))
-                .collect();
+            let found: Vec<_> =
+                identity.groups.iter().map(|group| (&*group.path, group.level.number())).collect();
             assert_eq!(found, [("Acme/Web-1.0", level)]);
         }
         assert_eq!(kind(result), expected);
     }
     let (result, asked) = with_member(member(20, "active"), AccessLevel::DEVELOPER).await;
-    assert_eq!(
-        (kind(result).as_str(), asked),
-        ("Ok", 0),
-        "the claims decide"
-    );
+    assert_eq!((kind(result).as_str(), asked), ("Ok", 0), "the claims decide");
 }
 
 #[tokio::test]
 async fn thousands_of_groups_are_reduced_at_once() {
-    let mut groups: Vec<_> = (0..5000)
-        .map(|number| format!("Big/group-{number:04}/{}", "x".repeat(40)))
-        .collect();
+    let mut groups: Vec<_> =
+        (0..5000).map(|number| format!("Big/group-{number:04}/{}", "x".repeat(40))).collect();
     groups.push("Acme/Ops".into());
     groups.push("team".into());
     let mut info = info();
@@ -490,41 +365,24 @@ async fn thousands_of_groups_are_reduced_at_once() {
     ];
     let provider = provider_of(&config(&script.url("/")), Needs { groups, hand_on });
     let identity = provider.identify("token").await.unwrap();
-    let paths: Vec<_> = identity
-        .groups
-        .iter()
-        .map(|group| group.path.as_str())
-        .collect();
+    let paths: Vec<_> = identity.groups.iter().map(|group| group.path.as_str()).collect();
     assert_eq!(paths.len(), 11);
     assert_eq!(paths[0], "Acme/Ops", "as GitLab writes it");
     assert!(paths[1].starts_with("Big/group-0000/") && paths[10].starts_with("Big/group-0009/"));
-    assert_eq!(
-        identity.groups[0].level,
-        AccessLevel::MAINTAINER,
-        "inherited from Acme"
-    );
-    assert_eq!(
-        identity.groups[2].level,
-        AccessLevel::OWNER,
-        "whatever the case"
-    );
+    assert_eq!(identity.groups[0].level, AccessLevel::MAINTAINER, "inherited from Acme");
+    assert_eq!(identity.groups[2].level, AccessLevel::OWNER, "whatever the case");
     assert_eq!(identity.groups[3].level, AccessLevel::MINIMAL);
 }
 
 #[tokio::test]
 async fn handed_on_groups_are_bounded() {
-    let groups: Vec<_> = (0..20_000)
-        .map(|number| format!("group-{number}"))
-        .collect();
+    let groups: Vec<_> = (0..20_000).map(|number| format!("group-{number}")).collect();
     let mut info = info();
     info["groups"] = json!(groups);
     let script = answering(vec![(USER, ok(&user())), (INFO, ok(&info))]).await;
     let provider = provider_of(
         &config(&script.url("/")),
-        Needs {
-            groups: vec![need("group-19999", None)],
-            hand_on: vec![GroupPattern::any()],
-        },
+        Needs { groups: vec![need("group-19999", None)], hand_on: vec![GroupPattern::any()] },
     );
     let identity = provider.identify("token").await.unwrap();
     assert_eq!(identity.groups.len(), 1001);
@@ -539,25 +397,13 @@ fn claims_and_needs_make_memberships() {
     let claims: groups::Claims = serde_json::from_value(claims).unwrap();
     let reduce = |paths: &[&str]| {
         let groups = paths.iter().map(|path| need(path, None)).collect();
-        let found = Needs {
-            groups,
-            hand_on: Vec::new(),
-        }
-        .reduce(&claims);
+        let found = Needs { groups, hand_on: Vec::new() }.reduce(&claims);
         let text = |group: Membership| format!("{}={}", group.path, group.level);
         found.into_iter().map(text).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(reduce(&["a/b"]), "a/b=developer");
-    assert_eq!(
-        reduce(&["a/b/c"]),
-        "a/b/c=maintainer",
-        "the higher role stays"
-    );
-    assert_eq!(
-        reduce(&["A/b/C/new"]),
-        "A/b/C/new=maintainer",
-        "a member by an ancestor"
-    );
+    assert_eq!(reduce(&["a/b/c"]), "a/b/c=maintainer", "the higher role stays");
+    assert_eq!(reduce(&["A/b/C/new"]), "A/b/C/new=maintainer", "a member by an ancestor");
     assert_eq!(reduce(&["d/e"]), "d/e=minimal");
     assert_eq!(reduce(&["a"]), "", "a descendant makes no member");
     assert_eq!(reduce(&["a/bc", "a/b-c", "dd", "b"]), "");

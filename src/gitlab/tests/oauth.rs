@@ -23,16 +23,11 @@ fn request(extra: &[(String, String)], prompt_login: bool) -> AuthorizeRequest<'
 }
 
 fn query(url: &Url) -> Vec<(String, String)> {
-    url.query_pairs()
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect()
+    url.query_pairs().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).into(), (*value).into()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
 }
 
 #[test]
@@ -40,10 +35,7 @@ fn the_browser_is_sent_to_the_public_url_with_s256() {
     let mut config = config("https://gitlab.example/git/lab/");
     config.internal_url = Some(Url::parse("http://gitlab.svc/").unwrap());
     let url = provider_of(&config, everything()).authorize_url(&request(&[], false));
-    assert!(
-        url.as_str()
-            .starts_with("https://gitlab.example/git/lab/oauth/authorize?")
-    );
+    assert!(url.as_str().starts_with("https://gitlab.example/git/lab/oauth/authorize?"));
     let expected = pairs(&[
         ("client_id", CLIENT),
         ("redirect_uri", CALLBACK),
@@ -51,10 +43,7 @@ fn the_browser_is_sent_to_the_public_url_with_s256() {
         ("scope", "openid email read_user"),
         ("state", "st&te"),
         ("nonce", "nonce"),
-        (
-            "code_challenge",
-            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
-        ),
+        ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
         ("code_challenge_method", "S256"),
     ]);
     assert_eq!(query(&url), expected);
@@ -63,12 +52,10 @@ fn the_browser_is_sent_to_the_public_url_with_s256() {
 #[test]
 fn extra_parameters_never_replace_ours() {
     let mut config = config("https://gitlab.example/");
-    config.authorize_params = pairs(&[("prompt", "consent"), ("root_namespace_id", "7")])
-        .into_iter()
-        .collect();
-    config.forward_params = ["login_hint", "root_namespace_id", "prompt"]
-        .map(String::from)
-        .to_vec();
+    config.authorize_params =
+        pairs(&[("prompt", "consent"), ("root_namespace_id", "7")]).into_iter().collect();
+    config.forward_params =
+        ["login_hint", "root_namespace_id", "prompt"].map(String::from).to_vec();
     let provider = provider_of(&config, everything());
     let extra = pairs(&[
         ("login_hint", "bob"),
@@ -82,17 +69,9 @@ fn extra_parameters_never_replace_ours() {
         let url = provider.authorize_url(&request(&extra, prompt_login));
         query(&url).split_off(8)
     };
-    let usual = pairs(&[
-        ("prompt", "consent"),
-        ("root_namespace_id", "7"),
-        ("login_hint", "bob"),
-    ]);
+    let usual = pairs(&[("prompt", "consent"), ("root_namespace_id", "7"), ("login_hint", "bob")]);
     assert_eq!(tail(false), usual);
-    let again = pairs(&[
-        ("root_namespace_id", "7"),
-        ("login_hint", "bob"),
-        ("prompt", "login"),
-    ]);
+    let again = pairs(&[("root_namespace_id", "7"), ("login_hint", "bob"), ("prompt", "login")]);
     assert_eq!(tail(true), again);
 }
 
@@ -106,20 +85,14 @@ fn good() -> Reply {
 }
 
 fn refusal(status: u16, error: &str) -> Reply {
-    Reply::json(
-        status,
-        &json!({ "error": error, "error_description": "Worte" }).to_string(),
-    )
+    Reply::json(status, &json!({ "error": error, "error_description": "Worte" }).to_string())
 }
 
 #[tokio::test]
 async fn a_code_is_traded_with_verifier_and_basic_secret() {
     let script = Script::new(|_| good()).await;
     let provider = provider(&script);
-    let tokens = provider
-        .exchange("the code", "the-verifier", CALLBACK)
-        .await
-        .unwrap();
+    let tokens = provider.exchange("the code", "the-verifier", CALLBACK).await.unwrap();
     assert_eq!(*tokens.access, "a".repeat(64));
     assert_eq!(**tokens.refresh.as_ref().unwrap(), "r".repeat(64));
     assert_eq!(tokens.expires_in, Duration::from_hours(2));
@@ -131,15 +104,10 @@ async fn a_code_is_traded_with_verifier_and_basic_secret() {
     let hit = &script.hits()[0];
     assert_eq!(hit.line, "POST /oauth/token HTTP/1.1");
     // base64 of "app-id:gloas-s3cr3t%2F%2B": both parts are form-encoded first.
-    assert_eq!(
-        hit.header("authorization"),
-        Some("Basic YXBwLWlkOmdsb2FzLXMzY3IzdCUyRiUyQg==")
-    );
+    assert_eq!(hit.header("authorization"), Some("Basic YXBwLWlkOmdsb2FzLXMzY3IzdCUyRiUyQg=="));
     assert_eq!(hit.header("accept"), Some("application/json"));
     assert!(hit.header("user-agent").unwrap().starts_with("labgate/"));
-    let form: Vec<_> = url::form_urlencoded::parse(hit.body.as_bytes())
-        .into_owned()
-        .collect();
+    let form: Vec<_> = url::form_urlencoded::parse(hit.body.as_bytes()).into_owned().collect();
     let expected = pairs(&[
         ("grant_type", "authorization_code"),
         ("code", "the code"),
@@ -155,20 +123,9 @@ async fn a_public_application_only_names_itself() {
     let config = config(&script.url("/"));
     let observe = Arc::new(Unobserved);
     let roots = Roots::none();
-    let provider = Provider::new(
-        "main",
-        &config,
-        None,
-        everything(),
-        &roots,
-        &|_| None,
-        observe,
-    )
-    .unwrap();
-    provider
-        .exchange("code", "verifier", CALLBACK)
-        .await
-        .unwrap();
+    let provider =
+        Provider::new("main", &config, None, everything(), &roots, &|_| None, observe).unwrap();
+    provider.exchange("code", "verifier", CALLBACK).await.unwrap();
     provider.refresh("refresh").await.unwrap();
     for hit in script.hits() {
         assert_eq!(hit.header("authorization"), None);
@@ -197,87 +154,37 @@ async fn answers_of_the_token_endpoint_are_told_apart() {
     };
     let table = [
         ("good", good(), "Ok"),
-        (
-            "wrong secret",
-            refusal(401, "invalid_client"),
-            "InvalidClient",
-        ),
-        (
-            "not allowed",
-            refusal(401, "unauthorized_client"),
-            "InvalidClient",
-        ),
+        ("wrong secret", refusal(401, "invalid_client"), "InvalidClient"),
+        ("not allowed", refusal(401, "unauthorized_client"), "InvalidClient"),
         ("invalid request", refusal(400, "invalid_request"), "Answer"),
-        (
-            "old GitLab's 401",
-            refusal(401, "invalid_request"),
-            "Answer",
-        ),
+        ("old GitLab's 401", refusal(401, "invalid_request"), "Answer"),
         ("unknown error", refusal(400, "SECRET"), "Answer"),
-        (
-            "too many",
-            Reply::new(429, "retry-after: 7\r\n", "Retry later"),
-            "Unavailable",
-        ),
+        ("too many", Reply::new(429, "retry-after: 7\r\n", "Retry later"), "Unavailable"),
         ("down", Reply::page(502), "Unavailable"),
-        (
-            "broken",
-            Reply::json(500, r#"{"error":"invalid_grant"}"#),
-            "Unavailable",
-        ),
+        ("broken", Reply::json(500, r#"{"error":"invalid_grant"}"#), "Unavailable"),
         ("maintenance", Reply::page(200), "Unavailable"),
         ("lost", Reply::page(404), "Unavailable"),
         ("blocked IP", Reply::new(403, "", ""), "Unavailable"),
         ("cut", good().cut(), "Unavailable"),
         ("gone", Reply::nothing(), "Unavailable"),
-        (
-            "moved",
-            Reply::new(307, "location: /elsewhere\r\n", ""),
-            "Unavailable",
-        ),
+        ("moved", Reply::new(307, "location: /elsewhere\r\n", ""), "Unavailable"),
         ("array", Reply::json(200, r#"["SECRET"]"#), "Answer"),
         ("empty", Reply::json(200, "{}"), "Answer"),
-        (
-            "error as a token",
-            Reply::json(200, r#"{"error":"SECRET"}"#),
-            "Answer",
-        ),
+        ("error as a token", Reply::json(200, r#"{"error":"SECRET"}"#), "Answer"),
         ("minimal", token("expires_in", json!(null)), "Ok"),
         ("no text", token("access_token", json!(7)), "Answer"),
         ("no token", token("access_token", json!("")), "Answer"),
-        (
-            "long",
-            token("access_token", json!("t".repeat(8193))),
-            "Answer",
-        ),
-        (
-            "longest",
-            token("access_token", json!("t".repeat(8192))),
-            "Ok",
-        ),
-        (
-            "CRLF",
-            token("access_token", json!("SECRET\r\nx: y")),
-            "Answer",
-        ),
+        ("long", token("access_token", json!("t".repeat(8193))), "Answer"),
+        ("longest", token("access_token", json!("t".repeat(8192))), "Ok"),
+        ("CRLF", token("access_token", json!("SECRET\r\nx: y")), "Answer"),
         ("refresh empty", token("refresh_token", json!("")), "Answer"),
-        (
-            "refresh odd",
-            token("refresh_token", json!("r r")),
-            "Answer",
-        ),
+        ("refresh odd", token("refresh_token", json!("r r")), "Answer"),
         ("mac", token("token_type", json!("mac")), "Answer"),
-        (
-            "huge",
-            Reply::json(200, &" ".repeat((1 << 20) + 1)),
-            "Unavailable",
-        ),
+        ("huge", Reply::json(200, &" ".repeat((1 << 20) + 1)), "Unavailable"),
     ];
     for (name, reply, expected) in table {
         let script = Script::new(move |_| reply.clone()).await;
-        let exchanged = provider(&script)
-            .exchange("code", "verifier", CALLBACK)
-            .await;
+        let exchanged = provider(&script).exchange("code", "verifier", CALLBACK).await;
         assert_eq!(kind(exchanged), expected, "{name}");
         let refreshed = provider(&script).refresh("refresh").await;
         assert_eq!(kind(refreshed), expected, "{name}");
@@ -287,11 +194,8 @@ async fn answers_of_the_token_endpoint_are_told_apart() {
 
 #[tokio::test]
 async fn missing_and_absurd_lifetimes_are_replaced() {
-    for (given, expected) in [
-        (json!(null), 3600),
-        (json!(300), 300),
-        (json!(u64::MAX), 2_592_000),
-    ] {
+    for (given, expected) in [(json!(null), 3600), (json!(300), 300), (json!(u64::MAX), 2_592_000)]
+    {
         let answer = json!({ "access_token": "a", "token_type": "Bearer", "expires_in": given });
         let script = Script::new(move |_| Reply::json(200, &answer.to_string())).await;
         let tokens = provider(&script).refresh("refresh").await.unwrap();
@@ -324,9 +228,7 @@ async fn a_grant_that_a_replica_has_not_seen_is_tried_again_once() {
 #[tokio::test]
 async fn a_lost_reply_is_told_from_a_call_that_never_left() {
     let sent = async |script: &Script| match provider(script).refresh("refresh").await {
-        Err(RefreshError::Unavailable {
-            sent, retry_after, ..
-        }) => (sent, retry_after),
+        Err(RefreshError::Unavailable { sent, retry_after, .. }) => (sent, retry_after),
         other => panic!("{other:?}"),
     };
     let script = Script::new(|_| Reply::nothing()).await;
@@ -338,17 +240,10 @@ async fn a_lost_reply_is_told_from_a_call_that_never_left() {
     assert_eq!(sent(&script).await, (true, None));
     let script = Script::new(|_| Reply::new(429, "retry-after: 7\r\n", "Retry later")).await;
     assert_eq!(sent(&script).await, (false, Some(Duration::from_secs(7))));
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let gone = provider_of(&config(&format!("http://127.0.0.1:{port}/")), everything());
     let refused = gone.refresh("refresh").await.unwrap_err();
-    assert!(
-        matches!(refused, RefreshError::Unavailable { sent: false, .. }),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, RefreshError::Unavailable { sent: false, .. }), "{refused:?}");
 }
 
 #[tokio::test]
@@ -378,11 +273,7 @@ async fn each_trade_has_a_connection_of_its_own() {
         provider.refresh("refresh").await.unwrap();
     }
     let connections: Vec<_> = script.hits().iter().map(|hit| hit.connection).collect();
-    assert_eq!(
-        connections,
-        [0, 1, 2],
-        "a reply lost on a stale connection would cost the session"
-    );
+    assert_eq!(connections, [0, 1, 2], "a reply lost on a stale connection would cost the session");
 }
 
 #[tokio::test]
@@ -391,14 +282,8 @@ async fn revoking_sends_the_token_with_the_applications_secret() {
     provider(&script).revoke("t/k n").await.unwrap();
     let hit = &script.hits()[0];
     assert_eq!(hit.line, "POST /oauth/revoke HTTP/1.1");
-    assert_eq!(
-        hit.header("content-type"),
-        Some("application/x-www-form-urlencoded")
-    );
-    assert_eq!(
-        hit.body,
-        "token=t%2Fk+n&client_id=app-id&client_secret=gloas-s3cr3t%2F%2B"
-    );
+    assert_eq!(hit.header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(hit.body, "token=t%2Fk+n&client_id=app-id&client_secret=gloas-s3cr3t%2F%2B");
     let table = [
         (refusal(403, "unauthorized_client"), "InvalidClient"),
         (Reply::page(502), "Unavailable"),

@@ -52,27 +52,15 @@ impl Reply {
     pub(super) fn new(status: u16, headers: &str, body: &str) -> Self {
         let length = body.len();
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n");
-        Self {
-            bytes: (head + body).into_bytes(),
-            close: false,
-            hold: None,
-        }
+        Self { bytes: (head + body).into_bytes(), close: false, hold: None }
     }
 
     pub(super) fn json(status: u16, body: &str) -> Self {
-        Self::new(
-            status,
-            "content-type: application/json; charset=utf-8\r\n",
-            body,
-        )
+        Self::new(status, "content-type: application/json; charset=utf-8\r\n", body)
     }
 
     pub(super) fn page(status: u16) -> Self {
-        Self::new(
-            status,
-            "content-type: text/html\r\n",
-            "<html>GitLab is down for lunch</html>",
-        )
+        Self::new(status, "content-type: text/html\r\n", "<html>GitLab is down for lunch</html>")
     }
 
     /// Breaks off before the last bytes.
@@ -88,11 +76,7 @@ impl Reply {
 
     /// Closes without a word.
     pub(super) fn nothing() -> Self {
-        Self {
-            bytes: Vec::new(),
-            close: true,
-            hold: None,
-        }
+        Self { bytes: Vec::new(), close: true, hold: None }
     }
 
     /// Waits for a permit first.
@@ -140,20 +124,11 @@ impl Script {
         let seen = Arc::new(Seen::default());
         let scheme = if tls.is_some() { "https" } else { "http" };
         let task = tokio::spawn(listen(listener, tls, Arc::clone(&seen), Arc::new(answers)));
-        Self {
-            address,
-            scheme,
-            seen,
-            task,
-        }
+        Self { address, scheme, seen, task }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
-        let host = if self.scheme == "https" {
-            "localhost"
-        } else {
-            "127.0.0.1"
-        };
+        let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
         format!("{}://{host}:{}{path}", self.scheme, self.address.port())
     }
 
@@ -222,15 +197,8 @@ async fn converse(
             }
         }
         let line = head.lines().next().unwrap().to_owned();
-        let mut hit = Hit {
-            connection,
-            line,
-            head,
-            body: String::new(),
-        };
-        let length = hit
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
+        let mut hit = Hit { connection, line, head, body: String::new() };
+        let length = hit.header("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         socket.read_exact(&mut body).await.unwrap();
         hit.body = String::from_utf8(body).unwrap();

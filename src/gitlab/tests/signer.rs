@@ -18,10 +18,7 @@ pub(super) struct Signer {
 
 impl Signer {
     fn new(kid: &'static str) -> Self {
-        Self {
-            kid,
-            pair: RsaKeyPair::generate(KeySize::Rsa2048).unwrap(),
-        }
+        Self { kid, pair: RsaKeyPair::generate(KeySize::Rsa2048).unwrap() }
     }
 
     /// The key that signs.
@@ -59,14 +56,7 @@ impl Signer {
         let message = format!("{header}.{claims}");
         let mut signature = vec![0; self.pair.public_modulus_len()];
         let random = SystemRandom::new();
-        self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &random,
-                message.as_bytes(),
-                &mut signature,
-            )
-            .unwrap();
+        self.pair.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }

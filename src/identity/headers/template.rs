@@ -37,13 +37,7 @@ const CLAIMS: [(&str, Claim); 7] = [
 ];
 
 /// Claims that the contract names and this version can't tell.
-const LATER: [&str; 5] = [
-    "access_token",
-    "assertion",
-    "project_path",
-    "ref",
-    "environment",
-];
+const LATER: [&str; 5] = ["access_token", "assertion", "project_path", "ref", "environment"];
 
 impl Template {
     /// The value for `identity`, encoded; none if a claim in it is empty.
@@ -121,9 +115,7 @@ impl FromStr for Template {
 
 fn claim(name: &str) -> Result<Claim, String> {
     if LATER.contains(&name) {
-        return Err(format!(
-            "the claim `{name}` is not available in this version"
-        ));
+        return Err(format!("the claim `{name}` is not available in this version"));
     }
     let found = CLAIMS.iter().find(|(known, _)| *known == name);
     found.map(|(_, claim)| *claim).ok_or_else(|| {
@@ -133,9 +125,7 @@ fn claim(name: &str) -> Result<Claim, String> {
 }
 
 fn pieces(text: &str) -> Result<Vec<Piece>, String> {
-    let visible = text
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if !visible || text.trim() != text {
         return Err("a template is visible ASCII, without spaces at its ends".into());
     }

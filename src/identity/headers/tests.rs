@@ -13,10 +13,7 @@ fn default_table() -> HeaderTable {
 }
 
 fn alice() -> Identity {
-    let membership = |path: &str| Membership {
-        path: path.into(),
-        level: AccessLevel::DEVELOPER,
-    };
+    let membership = |path: &str| Membership { path: path.into(), level: AccessLevel::DEVELOPER };
     Identity {
         gitlab: "main".into(),
         issuer: "https://gitlab.test".into(),
@@ -39,19 +36,13 @@ fn sent(name: &str) -> HeaderMap {
 
 fn value(says: &str, identity: &Identity) -> Option<String> {
     let rendered = table(&[("X-Says", says)]).unwrap().render(identity);
-    rendered
-        .first()
-        .map(|(_, value)| value.to_str().unwrap().to_owned())
+    rendered.first().map(|(_, value)| value.to_str().unwrap().to_owned())
 }
 
 #[test]
 fn no_spelling_of_an_identity_gets_through() {
-    let table = table(&[
-        ("X-Acme-User", "username"),
-        ("Sso_Mail", "email"),
-        ("_Odd", "sub"),
-    ])
-    .unwrap();
+    let table =
+        table(&[("X-Acme-User", "username"), ("Sso_Mail", "email"), ("_Odd", "sub")]).unwrap();
     let stripped = [
         "X-Acme-User",
         "x-acme-user",
@@ -153,11 +144,7 @@ fn the_default_table_tells_who_it_is_and_nothing_of_the_client() {
     table.write(&unknown, &mut without);
     assert_eq!(
         lines(&without),
-        [
-            "accept: */*",
-            "x-forwarded-preferred-username: alice",
-            "x-forwarded-user: alice",
-        ]
+        ["accept: */*", "x-forwarded-preferred-username: alice", "x-forwarded-user: alice",]
     );
 }
 
@@ -226,10 +213,8 @@ fn values_cannot_break_out() {
 fn one_group_cannot_pass_for_two() {
     let groups = |paths: &[&str]| {
         let mut identity = alice();
-        let membership = |path: &&str| Membership {
-            path: (*path).into(),
-            level: AccessLevel::GUEST,
-        };
+        let membership =
+            |path: &&str| Membership { path: (*path).into(), level: AccessLevel::GUEST };
         identity.groups = paths.iter().map(membership).collect();
         value("groups", &identity)
     };
@@ -304,11 +289,7 @@ fn what_cannot_be_a_table_is_told_entry_by_entry() {
         ("X_User", "sub"),
         ("X-Mail", "mail"),
     ]);
-    let headers: Vec<_> = errors
-        .unwrap_err()
-        .into_iter()
-        .map(|it| it.header)
-        .collect();
+    let headers: Vec<_> = errors.unwrap_err().into_iter().map(|it| it.header).collect();
     assert_eq!(headers, ["Host", "X-Mail", "X_User"]);
     assert!(table(&[("X-User", "username"), ("X-Users", "sub")]).is_ok());
     assert!(table(&[]).is_ok());

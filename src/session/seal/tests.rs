@@ -22,25 +22,14 @@ fn open(ring: &KeyRing, text: &str) -> Result<Vec<u8>, OpenError> {
 #[test]
 fn the_cipher_gives_the_known_answers() {
     let table: [(u8, &[u8], &str); 2] = [
-        (
-            1,
-            b"",
-            "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271",
-        ),
-        (
-            3,
-            b"c2sp.org/XAES-256-GCM",
-            "986ec1832593df5443a179437fd083bf3fdb41abd740a21f71eb769d",
-        ),
+        (1, b"", "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271"),
+        (3, b"c2sp.org/XAES-256-GCM", "986ec1832593df5443a179437fd083bf3fdb41abd740a21f71eb769d"),
     ];
     for (fill, aad, expected) in table {
         let cipher = Xaes256Gcm::new(&[fill; KEY].into());
         let msg = b"XAES-256-GCM".as_slice();
         let sealed = cipher
-            .encrypt(
-                &Nonce::from(*b"ABCDEFGHIJKLMNOPQRSTUVWX"),
-                Payload { msg, aad },
-            )
+            .encrypt(&Nonce::from(*b"ABCDEFGHIJKLMNOPQRSTUVWX"), Payload { msg, aad })
             .unwrap();
         assert_eq!(hex(&sealed), expected);
     }
@@ -49,13 +38,7 @@ fn the_cipher_gives_the_known_answers() {
 /// Replicas of two releases read each other's text: neither layout nor associated data may change under version 1.
 #[test]
 fn the_format_stays() {
-    let text = ring(&[0]).seal(
-        Purpose::Attempt,
-        "name",
-        "host.example",
-        b"plain",
-        &counting(),
-    );
+    let text = ring(&[0]).seal(Purpose::Attempt, "name", "host.example", b"plain", &counting());
     assert_eq!(
         text.unwrap(),
         "AYKC9f0VfEp_uXk3nir4lP5y8248P3TffSxtptohXyBS3EKFQ4vlpDMI9eXCsMd39ic"
@@ -70,45 +53,12 @@ fn keys_are_checked_one_by_one() {
     let long = text(&STANDARD.encode([7; 33]));
     let table = [
         (vec![], KeyError::None, None),
-        (
-            vec![text("secret!")],
-            KeyError::Encoding { index: 0 },
-            Some(0),
-        ),
-        (
-            vec![key(1), text("")],
-            KeyError::Length {
-                index: 1,
-                length: 0,
-            },
-            Some(1),
-        ),
-        (
-            vec![key(1), short],
-            KeyError::Length {
-                index: 1,
-                length: 31,
-            },
-            Some(1),
-        ),
-        (
-            vec![long],
-            KeyError::Length {
-                index: 0,
-                length: 33,
-            },
-            Some(0),
-        ),
-        (
-            vec![key(1), key(2), weak],
-            KeyError::Weak { index: 2 },
-            Some(2),
-        ),
-        (
-            vec![key(1), key(2), key(1)],
-            KeyError::Duplicate { index: 2, first: 0 },
-            Some(2),
-        ),
+        (vec![text("secret!")], KeyError::Encoding { index: 0 }, Some(0)),
+        (vec![key(1), text("")], KeyError::Length { index: 1, length: 0 }, Some(1)),
+        (vec![key(1), short], KeyError::Length { index: 1, length: 31 }, Some(1)),
+        (vec![long], KeyError::Length { index: 0, length: 33 }, Some(0)),
+        (vec![key(1), key(2), weak], KeyError::Weak { index: 2 }, Some(2)),
+        (vec![key(1), key(2), key(1)], KeyError::Duplicate { index: 2, first: 0 }, Some(2)),
     ];
     for (keys, error, index) in table {
         let refused = KeyRing::new(&keys).unwrap_err();
@@ -154,16 +104,10 @@ fn no_byte_may_differ_and_none_be_missing() {
         for bit in 0..8 {
             let mut bent = bytes.clone();
             bent[position] ^= 1 << bit;
-            assert!(
-                open(&ring, &URL_SAFE_NO_PAD.encode(bent)).is_err(),
-                "{position}"
-            );
+            assert!(open(&ring, &URL_SAFE_NO_PAD.encode(bent)).is_err(), "{position}");
         }
         let cut = &bytes[..position];
-        assert!(
-            open(&ring, &URL_SAFE_NO_PAD.encode(cut)).is_err(),
-            "{position}"
-        );
+        assert!(open(&ring, &URL_SAFE_NO_PAD.encode(cut)).is_err(), "{position}");
     }
     let mut longer = bytes.clone();
     longer.push(0);
@@ -188,10 +132,7 @@ fn purpose_name_and_audience_are_bound() {
         let error = ring.open(purpose, name, audience, &text).unwrap_err();
         assert_eq!(error, OpenError::NotAuthentic, "{name} {audience}");
     }
-    assert!(
-        ring.open(Purpose::Session, "name", "HOST.example", &text)
-            .is_ok()
-    );
+    assert!(ring.open(Purpose::Session, "name", "HOST.example", &text).is_ok());
 }
 
 #[test]

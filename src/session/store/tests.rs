@@ -34,10 +34,7 @@ async fn a_newer_copy_is_kept_until_its_end() {
     assert_eq!(store.get(&session.id, NOW).await, None);
     let newer = generation(&session, 2);
     assert_eq!(store.put(newer.clone(), later(10), NOW).await, Put::Stored);
-    assert_eq!(
-        store.get(&session.id, later(9)).await,
-        Some(Overlay::Newer(newer))
-    );
+    assert_eq!(store.get(&session.id, later(9)).await, Some(Overlay::Newer(newer)));
     assert_eq!(store.get(&session.id, later(10)).await, None);
 }
 
@@ -45,24 +42,11 @@ async fn a_newer_copy_is_kept_until_its_end() {
 async fn the_latest_generation_wins_in_any_order() {
     let store = Store::memory(StoreLimits::default());
     let session = session(1, 0);
-    let table = [
-        (2, Put::Stored, 2),
-        (1, Put::Older, 2),
-        (2, Put::Older, 2),
-        (3, Put::Stored, 3),
-    ];
+    let table = [(2, Put::Stored, 2), (1, Put::Older, 2), (2, Put::Older, 2), (3, Put::Stored, 3)];
     for (number, put, known) in table {
-        assert_eq!(
-            store
-                .put(generation(&session, number), later(10), NOW)
-                .await,
-            put
-        );
+        assert_eq!(store.put(generation(&session, number), later(10), NOW).await, put);
         let known = generation(&session, known);
-        assert_eq!(
-            store.get(&session.id, NOW).await,
-            Some(Overlay::Newer(known))
-        );
+        assert_eq!(store.get(&session.id, NOW).await, Some(Overlay::Newer(known)));
     }
     assert_eq!(store.counts().newer, 1);
 }
@@ -74,38 +58,19 @@ async fn a_revocation_holds_against_late_copies_until_its_end() {
     store.put(generation(&session, 1), later(10), NOW).await;
     store.revoke(session.id, later(10), NOW).await;
     store.revoke(session.id, later(5), NOW).await;
-    assert_eq!(
-        store
-            .put(generation(&session, 9), later(10), later(9))
-            .await,
-        Put::Revoked
-    );
-    assert_eq!(
-        store.get(&session.id, later(9)).await,
-        Some(Overlay::Revoked)
-    );
+    assert_eq!(store.put(generation(&session, 9), later(10), later(9)).await, Put::Revoked);
+    assert_eq!(store.get(&session.id, later(9)).await, Some(Overlay::Revoked));
     assert_eq!(store.get(&session.id, later(10)).await, None);
-    assert_eq!(
-        store
-            .put(generation(&session, 9), later(10), later(10))
-            .await,
-        Put::Revoked
-    );
+    assert_eq!(store.put(generation(&session, 9), later(10), later(10)).await, Put::Revoked);
     let counts = store.counts();
-    assert_eq!(
-        (counts.newer, counts.newer_bytes, counts.revoked),
-        (0, 0, 0)
-    );
+    assert_eq!((counts.newer, counts.newer_bytes, counts.revoked), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn the_oldest_copies_go_when_bytes_are_short() {
     let sessions = neighbours(10);
     let each = size(&sessions[0]);
-    let store = Store::memory(StoreLimits {
-        newer_bytes: 3 * each * SHARDS,
-        revoked: 10,
-    });
+    let store = Store::memory(StoreLimits { newer_bytes: 3 * each * SHARDS, revoked: 10 });
     for session in &sessions {
         store.put(generation(session, 1), later(10), NOW).await;
     }
@@ -116,18 +81,12 @@ async fn the_oldest_copies_go_when_bytes_are_short() {
         assert_eq!(known, [0, 7, 9].contains(&index), "{index}");
     }
     let counts = store.counts();
-    assert_eq!(
-        (counts.newer, counts.newer_bytes, counts.evicted),
-        (3, 3 * each, 8)
-    );
+    assert_eq!((counts.newer, counts.newer_bytes, counts.evicted), (3, 3 * each, 8));
 }
 
 #[tokio::test]
 async fn one_copy_stays_however_large_it_is() {
-    let store = Store::memory(StoreLimits {
-        newer_bytes: 1,
-        revoked: 1,
-    });
+    let store = Store::memory(StoreLimits { newer_bytes: 1, revoked: 1 });
     let session = session(500, 0);
     store.put(generation(&session, 1), later(10), NOW).await;
     assert!(store.get(&session.id, NOW).await.is_some());
@@ -135,10 +94,7 @@ async fn one_copy_stays_however_large_it_is() {
 
 #[tokio::test]
 async fn lost_revocations_are_those_that_end_first_and_are_counted() {
-    let store = Store::memory(StoreLimits {
-        newer_bytes: 0,
-        revoked: 3 * SHARDS,
-    });
+    let store = Store::memory(StoreLimits { newer_bytes: 0, revoked: 3 * SHARDS });
     let sessions = neighbours(5);
     for (session, end) in sessions.iter().zip([50, 10, 40, 20, 30]) {
         store.revoke(session.id, later(end), NOW).await;
@@ -158,9 +114,7 @@ async fn what_has_ended_is_swept_in_passing() {
         for session in neighbours(4) {
             let mut other = session.clone();
             other.id.0[2] ^= 1;
-            store
-                .put(generation(&session, 1), later(round + 1), later(round))
-                .await;
+            store.put(generation(&session, 1), later(round + 1), later(round)).await;
             store.revoke(other.id, later(round + 1), later(round)).await;
         }
     }
@@ -174,11 +128,7 @@ async fn what_has_ended_is_swept_in_passing() {
 fn fifty_threads_agree() {
     let store = Store::memory(StoreLimits::default());
     let sessions = neighbours(8);
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-    };
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     thread::scope(|scope| {
         for number in 0..50_u32 {
             let (store, sessions) = (&store, &sessions);
@@ -208,16 +158,10 @@ fn fifty_threads_agree() {
         }
     });
     runtime().block_on(async {
-        assert_eq!(
-            store.get(&sessions[0].id, NOW).await,
-            Some(Overlay::Revoked)
-        );
+        assert_eq!(store.get(&sessions[0].id, NOW).await, Some(Overlay::Revoked));
         for session in &sessions[1..] {
             let last = generation(session, 5000);
-            assert_eq!(
-                store.get(&session.id, NOW).await,
-                Some(Overlay::Newer(last))
-            );
+            assert_eq!(store.get(&session.id, NOW).await, Some(Overlay::Newer(last)));
         }
     });
     assert_eq!((store.counts().newer, store.counts().revoked), (7, 1));

@@ -81,7 +81,13 @@ impl Browser {
     }
 
     /// One request without following anything; `path` may be an absolute URL.
-    pub async fn request(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let url = self.absolute(path);
         self.fetch(method, &url, headers, body).await
     }
@@ -93,7 +99,8 @@ impl Browser {
 
     /// A `fetch` of a script.
     pub async fn xhr(&mut self, path: &str) -> Answer {
-        let headers = [("sec-fetch-mode", "cors"), ("sec-fetch-site", "same-origin"), ("accept", "*/*")];
+        let headers =
+            [("sec-fetch-mode", "cors"), ("sec-fetch-site", "same-origin"), ("accept", "*/*")];
         self.request(Method::GET, path, &headers, "").await
     }
 
@@ -170,7 +177,13 @@ impl Browser {
         panic!("too many redirects: {:?}", self.visited)
     }
 
-    async fn fetch(&mut self, method: Method, url: &Url, headers: &[(&str, &str)], body: &str) -> Answer {
+    async fn fetch(
+        &mut self,
+        method: Method,
+        url: &Url,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         self.visited.push(url.clone());
         let host = url.host_str().expect("a host").to_owned();
         let target = url.as_str().splitn(4, '/').nth(3).unwrap_or_default();
@@ -204,7 +217,10 @@ impl Browser {
                 && (!cookie.secure || url.scheme() == "https")
         };
         let pairs = self.cookies.iter().filter(fits);
-        pairs.map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect::<Vec<_>>().join("; ")
+        pairs
+            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     fn keep(&mut self, host: &str, set_cookie: &str) {
@@ -261,7 +277,8 @@ fn button(form: &str, label: &str) -> Option<Option<(String, String)>> {
     let found = form.split("<button").skip(1).find(|button| {
         let text = button.split_once('>').map_or("", |(_, text)| text);
         let text = text.split("</button>").next().unwrap_or_default();
-        let plain: String = text.split('<').filter_map(|part| part.split('>').next_back()).collect();
+        let plain: String =
+            text.split('<').filter_map(|part| part.split('>').next_back()).collect();
         plain.trim().starts_with(label)
     })?;
     let name = attribute(found, "name");
@@ -276,7 +293,14 @@ fn tags<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
 fn attribute(html: &str, name: &str) -> Option<String> {
     let tag = html.split('>').next()?;
     let value = tag.split_once(&format!(" {name}=\""))?.1.split('"').next()?;
-    let plain = [("&#38;", "&"), ("&amp;", "&"), ("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">")];
+    let plain = [
+        ("&#38;", "&"),
+        ("&amp;", "&"),
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+        ("&#60;", "<"),
+        ("&#62;", ">"),
+    ];
     Some(plain.iter().fold(value.to_owned(), |text, (entity, sign)| text.replace(entity, sign)))
 }
 

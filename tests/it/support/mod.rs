@@ -134,8 +134,7 @@ impl Setup {
         })
         .await
         .expect("a development GitLab");
-        let options =
-            upstream::Options { listen: free, or_other_port: false, force_public: false };
+        let options = upstream::Options { listen: free, or_other_port: false, force_public: false };
         let sample = SampleApp::start(options).await.expect("a sample app");
         let key = KeyRing::generate(&Random::system()).expect("random numbers");
         let public = match public_url.as_str() {
@@ -160,8 +159,7 @@ impl Setup {
             self.more,
         );
         let upstream = self.upstream.unwrap_or_else(|| sample.url());
-        let config =
-            config.replace("GITLAB", gitlab.external_url()).replace("UPSTREAM", &upstream);
+        let config = config.replace("GITLAB", gitlab.external_url()).replace("UPSTREAM", &upstream);
         let app = run(&config, &clock, self.workers.max(1));
         Lab { gitlab, sample, app, clock, config }
     }
