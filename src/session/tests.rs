@@ -197,13 +197,14 @@ fn a_cookie_counts_for_its_own_site_only() {
 #[test]
 fn a_line_that_was_opened_is_remembered_as_it_was() {
     let codec = codec(ring(&[1]));
-    let cookie = packed(&codec, &session(2, 3));
+    let session = session(3, 2);
+    let cookie = packed(&codec, &session);
     let line = format!("a=1; {cookie}; b=\"2\"");
     for _ in 0..2 {
         let Reading::Session(found) = codec.read(&request(&[&line]), SITE) else {
             panic!("it opens");
         };
-        assert_eq!(*found.session, session(2, 3));
+        assert_eq!(*found.session, session);
         assert_eq!(found.others, Others::Line(HeaderValue::from_static("a=1; b=\"2\"")));
     }
     let Reading::Session(alone) = codec.read(&request(&[&cookie]), SITE) else {
