@@ -32,7 +32,7 @@ use crate::{
     refusal::Refusal,
     session::{
         Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
-        SessionCodec, Site, Store,
+        SessionCodec, Site, Store, Told,
     },
     target::Target,
     telemetry::Metrics,
@@ -72,6 +72,8 @@ pub struct Authenticated {
     pub set_cookies: Vec<HeaderValue>,
     /// What the request's `Cookie` line holds beside the session.
     pub others: Others,
+    /// What upstreams are told about the user, if it was put together before.
+    pub told: Told,
 }
 
 impl Authenticated {
@@ -96,11 +98,13 @@ impl Authenticator {
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
             Reading::Broken => Ok(self.nobody(site)),
-            Reading::Session(Found { session, renew, others }) => {
-                match self.current(session, renew, now).await? {
-                    Some((session, renew)) => {
-                        let who = self.somebody(session, renew, site, now);
-                        Ok(Authenticated { others, ..who })
+            Reading::Session(Found { session, renew, others, told }) => {
+                match self.current(session.clone(), renew, now).await? {
+                    Some((current, renew)) => {
+                        let same = Arc::ptr_eq(&current, &session);
+                        let told = if same { told } else { Told::default() };
+                        let who = self.somebody(current, renew, site, now);
+                        Ok(Authenticated { others, told, ..who })
                     },
                     None => Ok(self.nobody(site)),
                 }
@@ -190,12 +194,12 @@ impl Authenticator {
                 ),
             }
         }
-        Authenticated { session: Some(session), set_cookies, others: Others::Unknown }
+        Authenticated { session: Some(session), set_cookies, ..Authenticated::default() }
     }
 
     fn nobody(&self, site: Site<'_>) -> Authenticated {
         let set_cookies = vec![self.codec.clear(site)];
-        Authenticated { session: None, set_cookies, others: Others::Unknown }
+        Authenticated { set_cookies, ..Authenticated::default() }
     }
 }
 

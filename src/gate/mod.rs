@@ -252,7 +252,9 @@ impl Gate {
         let passage = forward::prepare(&mut request, &caller)?;
         let headers = request.headers_mut();
         if let Some(identity) = permit.who().identity() {
-            self.headers.write(identity, headers);
+            for (name, value) in permit.who().told.get_or_init(|| self.headers.render(identity)) {
+                headers.insert(name.clone(), value.clone());
+            }
         }
         headers.insert(REQUEST_ID, story.request_id.to_header());
         Ok((request, passage))
