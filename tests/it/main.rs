@@ -3,5 +3,11 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod deploy;
+mod id_token;
+mod landing;
+mod recheck;
+mod session;
 mod sign_in;
+mod sign_in_refused;
+mod sign_out;
 mod support;
