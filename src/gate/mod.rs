@@ -281,7 +281,8 @@ impl Gate {
 
     fn sign_in_url(&self, target: &Target, route: Option<&Route>) -> String {
         let home = self.home(target, route);
-        let rd = match *home == target.origin {
+        // A path of two slashes alone would read as another host.
+        let rd = match *home == target.origin && !target.path_and_query().starts_with("//") {
             true => target.path_and_query().to_owned(),
             false => target.url(),
         };
