@@ -3,10 +3,11 @@
 //! ```text
 //! cookie ──▶ opened ──▶ newest copy (store) ──▶ deadlines ──▶ GitLab's word ──▶ Authenticated
 //!   │none      │broken        │revoked             │over          │TooOld: wait a little
-//!   └──────────┴──────────────┴────────────────────┴── nobody, and a cookie that clears
+//!   └──────────┴──────────────┴────────────────────┴── nobody
 //! ```
 //!
-//! No credential is no error, a broken one neither: both are nobody. The one refusal is a session on which GitLab has been silent for longer than
+//! No credential is no error, a broken one neither: both are nobody. A cookie that does not open is cleared; that of a session which has
+//! ended is left to the next sign-in: an answer that is late would clear the cookie of the new session instead. The one refusal is a session on which GitLab has been silent for longer than
 //! `grace`. Whether somebody may pass is `authorize`'s.
 
 mod landing;
@@ -93,10 +94,12 @@ impl Authenticator {
         let site = site(target);
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
-            Reading::Broken => Ok(self.nobody(site)),
+            Reading::Broken => {
+                Ok(Authenticated { session: None, set_cookies: vec![self.codec.clear(site)] })
+            },
             Reading::Session(found) => match self.current(*found, now).await? {
                 Some((session, renew)) => Ok(self.somebody(session, renew, site, now)),
-                None => Ok(self.nobody(site)),
+                None => Ok(Authenticated::default()),
             },
         }
     }
@@ -182,10 +185,6 @@ impl Authenticator {
             }
         }
         Authenticated { session: Some(session), set_cookies }
-    }
-
-    fn nobody(&self, site: Site<'_>) -> Authenticated {
-        Authenticated { session: None, set_cookies: vec![self.codec.clear(site)] }
     }
 }
 
