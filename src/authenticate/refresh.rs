@@ -229,7 +229,10 @@ impl Flight {
         let age = self.begun.elapsed();
         match &*self.outcome.borrow() {
             None => true,
-            Some(Outcome::Renewed(new)) => new.generation > session.generation,
+            // Later the store alone counts: what it has lost must be asked for again.
+            Some(Outcome::Renewed(new)) => {
+                age < REMEMBERED && new.generation > session.generation
+            },
             Some(Outcome::Ended | Outcome::Spent) => age < REMEMBERED,
             Some(Outcome::Unheard) => age < RETRY,
         }
@@ -280,3 +283,53 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How soon GitLab is asked again about a session on which it gave no word.
 const RETRY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{identity::Identity, session::Random};
+
+    fn session(generation: u32) -> Arc<Session> {
+        let identity = Identity {
+            gitlab: "main".into(),
+            issuer: "https://gitlab.example.com".into(),
+            sub: "2".into(),
+            username: "alice".into(),
+            name: String::new(),
+            email: None,
+            groups: Vec::new(),
+        };
+        let now = Timestamp::from_unix(1_790_000_000);
+        let tokens = Tokens {
+            access: String::from("access").into(),
+            refresh: None,
+            expires: now,
+            scope: String::new(),
+        };
+        let session = Session::start(identity, 0, tokens, now, &Random::system());
+        Arc::new(Session { generation, ..session.expect("random numbers") })
+    }
+
+    /// Seconds for which a flight that landed with `outcome` answers for a session of generation 1.
+    async fn serves_for(outcome: Option<Outcome>) -> u64 {
+        let flight = Flight { outcome: watch::channel(outcome).1, begun: Instant::now() };
+        let mut seconds = 0;
+        while seconds < 3600 && flight.serves(&session(1)) {
+            advance(Duration::from_secs(1)).await;
+            seconds += 1;
+        }
+        seconds
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_flight_brought_is_remembered_for_a_while_and_never_for_good() {
+        assert_eq!(serves_for(None).await, 3600, "it is under way");
+        assert_eq!(serves_for(Some(Outcome::Renewed(session(2)))).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Renewed(session(1)))).await, 0, "nothing newer");
+        assert_eq!(serves_for(Some(Outcome::Ended)).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Spent)).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Unheard)).await, 5);
+    }
+}

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use labgate::{
-    demo::gitlab::Role,
+    demo::gitlab::{DevGitlab, Endpoint, Options, Role},
     session::{KeyRing, Random},
 };
 
-use crate::support::{HOST, Lab, Setup, run, send_raw};
+use crate::support::{HOST, Lab, Setup, keys, run, send_raw, until};
 
 const SESSION: &str = "__Host-labgate";
 
@@ -131,6 +131,24 @@ async fn keys_rotate_without_losing_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_belongs_to_the_gitlab_that_made_it() {
+    let lab = Lab::start().await;
+    let mut alice = lab.signed_in("alice").await;
+    let options = Options { keys: Some(keys().await), ..Options::default() };
+    let other = DevGitlab::start(options).await.expect("another GitLab");
+    let moved = lab.config.replace(lab.gitlab.external_url(), other.external_url());
+    let moved = run(&moved, &lab.clock, 1);
+    let renamed = lab.config.replace("[gitlab.main]", "[gitlab.renamed]");
+    let renamed = run(&renamed, &lab.clock, 1);
+    for labgate in [&moved, &renamed] {
+        alice.point_at(labgate.addr());
+        assert_eq!(alice.xhr("/private").await.status, 401);
+    }
+    alice.point_at(lab.app.addr());
+    assert_eq!(alice.xhr("/private").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_that_was_touched_is_no_cookie() {
     let lab = Lab::start().await;
     let alice = lab.signed_in("alice").await;
@@ -244,6 +262,23 @@ async fn a_late_answer_to_the_old_session_does_not_end_the_new_one() {
     assert_eq!(answer.status, 401);
     assert!(answer.cookies().is_empty(), "{:?}", answer.cookies());
     assert_eq!(alice.xhr("/private").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_renewal_of_the_old_session_does_not_replace_the_new_one() {
+    let routes = "[[route]]\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n";
+    let session = "recheck_timeout = \"20s\"\n";
+    let lab = Setup::default().routes(routes).session(session).workers(2).start().await;
+    let mut alice = lab.signed_in("alice").await;
+    lab.clock.turn(400);
+    let mut slow = alice.clone();
+    let renewed = lab.gitlab.hits(Endpoint::ApiUser) + 1;
+    let late = tokio::spawn(async move { slow.xhr("/slow?ms=1500").await });
+    until("its word is renewed", async || lab.gitlab.hits(Endpoint::ApiUser) == renewed).await;
+    alice.open("/oauth2/sign_in?rd=/private").await;
+    let answer = late.await.expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert!(answer.cookies().is_empty(), "{:?}", answer.cookies());
 }
 
 #[tokio::test(flavor = "multi_thread")]
