@@ -158,7 +158,11 @@ impl Authenticator {
                 Ok(Some(renewed))
             },
             (Some(Outcome::Ended), _) => Ok(None),
-            (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
+            (Some(Outcome::Spent(generation)), Freshness::TooOld | Freshness::PastGrace)
+                if generation >= session.generation =>
+            {
+                Ok(None)
+            },
             (_, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
                 gitlab: provider.label().to_owned(),
                 retry_after: COME_BACK,

@@ -37,8 +37,8 @@ pub enum Outcome {
     Renewed(Arc<Session>),
     /// GitLab says that the account may not be used; the store has revoked the session.
     Ended,
-    /// The tokens are used up, so GitLab can't be asked about this session any more.
-    Spent,
+    /// The tokens of this generation are used up: GitLab can't be asked with them any more.
+    Spent(u32),
     /// GitLab gave no word: out of reach, overloaded, or making no sense.
     Unheard,
 }
@@ -96,7 +96,7 @@ impl Refresher {
         let result = match &outcome {
             Outcome::Renewed(_) => "renewed",
             Outcome::Ended => "ended",
-            Outcome::Spent => "spent",
+            Outcome::Spent(_) => "spent",
             Outcome::Unheard => "unheard",
         };
         self.metrics.session_recheck(result);
@@ -153,7 +153,7 @@ impl Refresher {
         now: Timestamp,
     ) -> Result<(), Outcome> {
         let Some(refresh) = session.tokens.refresh.clone() else {
-            return Err(self.refreshed("spent", Outcome::Spent));
+            return Err(self.refreshed("spent", Outcome::Spent(session.generation)));
         };
         match provider.refresh(&refresh).await {
             Ok(tokens) => {
@@ -162,7 +162,9 @@ impl Refresher {
                 self.metrics.session_refresh("refreshed");
                 Ok(())
             },
-            Err(RefreshError::InvalidGrant) => Err(self.refreshed("spent", Outcome::Spent)),
+            Err(RefreshError::InvalidGrant) => {
+                Err(self.refreshed("spent", Outcome::Spent(session.generation)))
+            },
             Err(error) => {
                 tracing::warn!(
                     gitlab = provider.name(),
@@ -183,7 +185,7 @@ impl Refresher {
         match error {
             IdentifyError::Ended(_) => self.end(session, "account").await,
             IdentifyError::Scope(_) => self.end(session, "scope").await,
-            IdentifyError::TokenDead => Outcome::Spent,
+            IdentifyError::TokenDead => Outcome::Spent(session.generation),
             IdentifyError::Subject { .. } => self.end(session, "other_user").await,
             IdentifyError::Unavailable { .. } | IdentifyError::Answer(_) => {
                 tracing::warn!(
@@ -230,10 +232,12 @@ impl Flight {
         match &*self.outcome.borrow() {
             None => true,
             // Later the store alone counts: what it has lost must be asked for again.
-            Some(Outcome::Renewed(new)) => {
-                age < REMEMBERED && new.generation > session.generation
+            Some(Outcome::Renewed(new)) => age < REMEMBERED && new.generation > session.generation,
+            Some(Outcome::Ended) => age < REMEMBERED,
+            // An old copy of the cookie says nothing of newer tokens.
+            Some(Outcome::Spent(generation)) => {
+                age < REMEMBERED && *generation >= session.generation
             },
-            Some(Outcome::Ended | Outcome::Spent) => age < REMEMBERED,
             Some(Outcome::Unheard) => age < RETRY,
         }
     }
@@ -329,7 +333,8 @@ mod tests {
         assert_eq!(serves_for(Some(Outcome::Renewed(session(2)))).await, 60);
         assert_eq!(serves_for(Some(Outcome::Renewed(session(1)))).await, 0, "nothing newer");
         assert_eq!(serves_for(Some(Outcome::Ended)).await, 60);
-        assert_eq!(serves_for(Some(Outcome::Spent)).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Spent(1))).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Spent(0))).await, 0, "of an older copy");
         assert_eq!(serves_for(Some(Outcome::Unheard)).await, 5);
     }
 }

@@ -8,16 +8,14 @@ use crate::support::{Lab, Page};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_is_not_the_login_keys_counts_for_nothing() {
     let lab = Lab::start().await;
-    for signature in [
-        Signature::Broken,
-        Signature::None,
-        Signature::HmacOfPublicKey,
-        Signature::CiUnderLoginKid,
-    ] {
+    for signature in
+        [Signature::Broken, Signature::None, Signature::HmacOfPublicKey, Signature::CiUnderLoginKid]
+    {
         refused(&lab, Tamper::signature(signature)).await;
     }
     // The key of CI jobs stands in the same key set: what it signs is told apart by its claims.
-    let claims = json!({ "project_path": "acme/web/shop", "pipeline_id": "7001", "job_id": "9001" });
+    let claims =
+        json!({ "project_path": "acme/web/shop", "pipeline_id": "7001", "job_id": "9001" });
     let claims = claims.as_object().expect("an object").clone();
     refused(&lab, Tamper { claims, ..Tamper::signature(Signature::Ci) }).await;
     for alg in ["none", "None", "nOnE", "HS256", "RS512", "PS256", "ES256", ""] {
@@ -33,7 +31,10 @@ async fn claims_that_are_missing_or_of_somebody_else_are_refused() {
     let now = lab.clock.now().unix();
     for (claim, values) in [
         ("iss", vec![Value::Null, json!("https://evil.test"), json!([lab.gitlab.external_url()])]),
-        ("aud", vec![Value::Null, json!("other"), json!(["other"]), json!([]), json!("labgate-demo2")]),
+        (
+            "aud",
+            vec![Value::Null, json!("other"), json!(["other"]), json!([]), json!("labgate-demo2")],
+        ),
         ("azp", vec![json!("other")]),
         ("sub", vec![Value::Null, json!(""), json!("1"), json!(2)]),
         ("nonce", vec![Value::Null, json!(""), json!("other")]),

@@ -43,7 +43,8 @@ async fn a_deleted_user_is_out() {
     let alice = lab.signed_in("alice").await;
     lab.gitlab.command(Command::DeleteUser { user: "alice".into() }).expect("alice");
     lab.clock.turn(TOO_OLD);
-    until("the session has ended", async || alice.clone().xhr("/private").await.status == 401).await;
+    until("the session has ended", async || alice.clone().xhr("/private").await.status == 401)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -306,13 +307,36 @@ async fn after_a_lost_reply_the_session_lasts_as_long_as_its_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_cookie_does_not_end_the_newer_one() {
+    let lab = patient().await;
+    lab.gitlab.set_access_token_lifetime(200);
+    let mut alice = lab.signed_in("alice").await;
+    let mut old = alice.clone();
+    lab.clock.turn(250);
+    alice.xhr("/private").await;
+    until("the tokens are new", async || {
+        renewals(&lab).await == 1 && refreshes(&lab, "refreshed").await == 1
+    })
+    .await;
+    assert_eq!(alice.xhr("/private").await.cookies().len(), 1);
+    // A process that does not know the newer copy hears of the old one first.
+    let replica = lab.replica();
+    alice.point_at(replica.addr());
+    lab.clock.turn(TOO_OLD);
+    old.point_at(replica.addr());
+    assert_eq!(old.xhr("/private").await.status, 401);
+    assert_eq!(alice.xhr("/private").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn revoked_tokens_end_the_session_when_its_word_is_old() {
     let lab = patient().await;
     let alice = lab.signed_in("alice").await;
     lab.gitlab.command(Command::RevokeTokens { user: "alice".into() }).expect("alice");
     assert_eq!(alice.clone().xhr("/private").await.status, 200);
     lab.clock.turn(TOO_OLD);
-    until("the session has ended", async || alice.clone().xhr("/private").await.status == 401).await;
+    until("the session has ended", async || alice.clone().xhr("/private").await.status == 401)
+        .await;
     assert_eq!(refreshes(&lab, "spent").await, 1, "asked once, and remembered");
 }
 

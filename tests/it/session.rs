@@ -34,7 +34,10 @@ async fn the_cookie_is_the_hosts_own_and_out_of_reach_of_scripts() {
         let mut browser = lab.browser();
         let start = browser.navigate(&format!("{origin}/oauth2/start?rd=/private")).await;
         let [attempt] = start.cookies()[..] else { panic!("{start:?}") };
-        assert!(attempt.contains("; Path=/oauth2; Max-Age=600; HttpOnly; SameSite=Lax"), "{attempt}");
+        assert!(
+            attempt.contains("; Path=/oauth2; Max-Age=600; HttpOnly; SameSite=Lax"),
+            "{attempt}"
+        );
         assert_eq!(attempt.contains("; Secure"), public == "https", "{attempt}");
         assert!(!attempt.contains("Domain"), "{attempt}");
 
@@ -127,7 +130,10 @@ async fn keys_rotate_without_losing_a_session() {
     let page = late.open("/private").await;
     assert_eq!((page.status, page.url.path()), (200, "/private"), "one way through GitLab");
     let at_gitlab = late.visited.iter().filter(|url| url.path() == "/oauth/authorize").count();
-    assert!(at_gitlab <= alice.visited.iter().filter(|url| url.path() == "/oauth/authorize").count() + 1);
+    assert!(
+        at_gitlab
+            <= alice.visited.iter().filter(|url| url.path() == "/oauth/authorize").count() + 1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +188,9 @@ async fn a_cookie_that_was_touched_is_no_cookie() {
         };
         assert_eq!(told(&answer), told(&plain), "{cookie}");
     }
-    for name in ["labgate", "__Secure-labgate", "__host-labgate", "__HOST-labgate", "__Host-Labgate"] {
+    for name in
+        ["labgate", "__Secure-labgate", "__host-labgate", "__HOST-labgate", "__Host-Labgate"]
+    {
         let mut browser = lab.browser();
         browser.set_cookie(HOST, name, &good);
         assert_eq!(browser.xhr("/private").await.status, 401, "{name}");

@@ -46,7 +46,10 @@ async fn a_get_only_asks() {
     assert!(page.contains("signed in as <strong><bdi>alice</bdi>"), "{page}");
     assert!(page.contains("<form method=\"post\" action=\"/oauth2/sign_out\">"), "{page}");
     let policy = answer.header("content-security-policy");
-    assert!(policy.contains("frame-ancestors 'none'") && policy.contains("form-action"), "{policy}");
+    assert!(
+        policy.contains("frame-ancestors 'none'") && policy.contains("form-action"),
+        "{policy}"
+    );
     // With no-referrer, browsers would send `Origin: null` along with the form.
     assert_eq!(answer.header("referrer-policy"), "same-origin");
     assert_eq!(alice.xhr("/private").await.status, 200);
