@@ -11,5 +11,11 @@
 )]
 
 mod deploy;
+mod id_token;
+mod landing;
+mod recheck;
+mod session;
 mod sign_in;
+mod sign_in_refused;
+mod sign_out;
 mod support;
