@@ -5,6 +5,7 @@
 use std::{
     fmt::Write as _,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -59,7 +60,7 @@ impl Chromium {
     /// Starts one.
     pub async fn start() -> Self {
         let profile = tempfile::tempdir().expect("a directory for the profile");
-        let (driver, port) = driver();
+        let (driver, port) = driver(profile.path());
         let mut ends = Ends { driver, browser: None };
         let arguments = [
             "--headless",
@@ -234,9 +235,11 @@ impl Chromium {
 }
 
 /// A running chromedriver and its port.
-fn driver() -> (Child, u16) {
+fn driver(scratch: &Path) -> (Child, u16) {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
+        // What a killed browser leaves behind goes with the profile.
+        .env("TMPDIR", scratch)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -261,7 +264,7 @@ fn driver() -> (Child, u16) {
 /// Debian's name for it, or the one that others use.
 fn chromium() -> &'static str {
     let found = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-    let found = found.into_iter().find(|path| std::path::Path::new(path).exists());
+    let found = found.into_iter().find(|path| Path::new(path).exists());
     found.expect("there is no Chromium here (Debian: chromium)")
 }
 

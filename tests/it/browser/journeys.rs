@@ -131,7 +131,7 @@ async fn signed_out_is_signed_out(demo: &Demo, chromium: &Chromium) {
     chromium.click("sign out of the development GitLab").await;
     chromium.heading("Development GitLab").await;
     chromium.click("Sign out").await;
-    chromium.says("Nobody is signed in").await;
+    chromium.heading("Who are you today?").await;
     chromium.open(&demo.at("/private")).await;
     chromium.heading("Who are you today?").await;
 }

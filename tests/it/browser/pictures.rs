@@ -120,6 +120,7 @@ async fn the_pages_of_labgate_look_right_everywhere() {
     album.take("502-client", "This site isn't set up right at GitLab").await;
 
     chromium.open(&at("/ops")).await;
+    chromium.consent(&at("/ops")).await;
     album.take("refused", "You don't have access").await;
     chromium.click("Sign in as someone else").await;
     chromium.sign_in_at_gitlab(LONG, &at("/ops")).await;
