@@ -154,8 +154,8 @@ impl Authenticator {
             (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {
                 Ok(Some(renewed))
             },
-            (Some(Outcome::Ended), _) => Ok(None),
-            (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
+            (Some(Outcome::Ended), _)
+            | (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
             (_, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
                 gitlab: provider.label().to_owned(),
                 retry_after: COME_BACK,

@@ -134,28 +134,23 @@ fn configuration(
 /// What the terminal says: one URL to open, and whom to be.
 fn welcome(public: &str, upstream: &str, demo: &Demo) -> String {
     let own = demo.app.is_none();
-    let before = if own { format!("your app at {upstream}") } else { "a sample app".to_owned() };
-    let mut text = format!(
-        "\nlabgate now guards {before}, with a GitLab just for this demo.\n\n\
-         Open {public}/\n\n\
-         Sign in as one of these; nobody has a password:\n\n"
-    );
+    let guarded = if own { format!("your app at {upstream}") } else { "a sample app".to_owned() };
     let people = gitlab::people();
     let longest = people.iter().map(|person| person.roles.len()).max().unwrap_or_default();
-    for person in people {
-        let gitlab::Person { username, roles, may_see, .. } = person;
+    let lines = people.iter().map(|gitlab::Person { username, roles, may_see, .. }| {
         // Before an app of one's own, whoever can sign in sees all of it.
-        let sees = match own {
-            true if may_see.starts_with('/') => "everything",
-            true | false => may_see,
-        };
-        text.push_str(&format!("  {username:<6} {roles:<longest$}  sees {sees}\n"));
-    }
-    text.push_str(&format!(
-        "\nThe development GitLab is at {}\nCtrl-C ends all of it.\n",
-        demo.gitlab.external_url()
-    ));
-    text
+        let sees = if own && may_see.starts_with('/') { "everything" } else { may_see };
+        format!("  {username:<6} {roles:<longest$}  sees {sees}\n")
+    });
+    let (people, gitlab) = (lines.collect::<String>(), demo.gitlab.external_url());
+    format!(
+        "\nlabgate now guards {guarded}, with a GitLab just for this demo.\n\n\
+         Open {public}/\n\n\
+         Sign in as one of these; nobody has a password:\n\n\
+         {people}\n\
+         The development GitLab is at {gitlab}\n\
+         Ctrl-C ends all of it.\n"
+    )
 }
 
 /// What of the sample app is protected, and how.
