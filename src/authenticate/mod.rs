@@ -22,7 +22,7 @@ use self::refresh::Outcome;
 pub use self::{
     landing::landing,
     refresh::{Flights, Refresher},
-    sign_in::{Landed, Start, Started},
+    sign_in::{Failed, Landed, Start, Started},
     sign_out::is_same_origin,
 };
 use crate::{

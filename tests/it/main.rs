@@ -12,5 +12,11 @@
 
 mod browser;
 mod deploy;
+mod id_token;
+mod landing;
+mod recheck;
+mod session;
 mod sign_in;
+mod sign_in_refused;
+mod sign_out;
 mod support;
