@@ -31,7 +31,10 @@ async fn claims_that_are_missing_or_of_somebody_else_are_refused() {
     let now = lab.clock.now().unix();
     for (claim, values) in [
         ("iss", vec![Value::Null, json!("https://evil.test"), json!([lab.gitlab.external_url()])]),
-        ("aud", vec![Value::Null, json!("other"), json!(["other"]), json!([]), json!("labgate-demo2")]),
+        (
+            "aud",
+            vec![Value::Null, json!("other"), json!(["other"]), json!([]), json!("labgate-demo2")],
+        ),
         ("azp", vec![json!("other")]),
         ("sub", vec![Value::Null, json!(""), json!("1"), json!(2)]),
         ("nonce", vec![Value::Null, json!(""), json!("other")]),

@@ -66,7 +66,9 @@ async fn no_return_address_leads_out() {
         let page = browser.sign_in(&format!("/oauth2/sign_in?rd={encoded}"), "alice").await;
         assert_ne!(page.status, 400, "{rd:?}: {}", page.text());
         let inside = |url: &Url| {
-            url.host_str() == Some("app.example.test") && url.scheme() == "https" && url.port().is_none()
+            url.host_str() == Some("app.example.test")
+                && url.scheme() == "https"
+                && url.port().is_none()
                 || url.as_str().starts_with(&lab.gitlab.url())
         };
         for url in &browser.visited {
@@ -89,7 +91,9 @@ async fn the_first_of_doubled_return_addresses_counts() {
 async fn a_path_that_looks_like_a_host_stays_a_path() {
     let routes = "[[route]]\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n";
     let lab = Setup::default().routes(routes).start().await;
-    for path in ["//evil.test/", "//evil.test/a?b=c", "///evil.test", "/%5Cevil.test", "/%09/evil.test"] {
+    for path in
+        ["//evil.test/", "//evil.test/a?b=c", "///evil.test", "/%5Cevil.test", "/%09/evil.test"]
+    {
         let mut browser = lab.browser();
         let page = browser.sign_in(path, "alice").await;
         assert_eq!(page.url.host_str(), Some("app.example.test"), "{path}");
@@ -122,15 +126,15 @@ async fn harmless_addresses_survive_byte_for_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_hosts_that_routes_name_are_followed_on_their_scheme_and_port() {
     let lab = two_hosts().await;
-    let rd = |url: &str| -> String { url::form_urlencoded::byte_serialize(url.as_bytes()).collect() };
+    let rd =
+        |url: &str| -> String { url::form_urlencoded::byte_serialize(url.as_bytes()).collect() };
     for (wanted, landed) in [
         ("https://wiki.example.test/page?x=y", "https://wiki.example.test/page?x=y"),
         ("https://wiki.example.test:8443/", "https://app.example.test/"),
         ("http://wiki.example.test/", "https://app.example.test/"),
         ("https://a.wiki.example.test/", "https://app.example.test/"),
     ] {
-        let callback =
-            lab.browser().navigate(&format!("/oauth2/start?rd={}", rd(wanted))).await;
+        let callback = lab.browser().navigate(&format!("/oauth2/start?rd={}", rd(wanted))).await;
         let mut browser = lab.browser();
         let authorize = browser.navigate(&format!("/oauth2/start?rd={}", rd(wanted))).await;
         assert_eq!(callback.status, 302);

@@ -87,7 +87,9 @@ async fn the_query_moves_nothing_of_the_request_to_gitlab() {
     let random = ["state", "nonce", "code_challenge"];
     let query = |url: &Url| -> Vec<(String, String)> {
         let pairs = url.query_pairs().into_owned();
-        pairs.filter(|(name, value)| !(random.contains(&name.as_str()) && value.len() == 43)).collect()
+        pairs
+            .filter(|(name, value)| !(random.contains(&name.as_str()) && value.len() == 43))
+            .collect()
     };
     let mut expected = query(&plain);
     assert!(expected.contains(&("max_age".into(), "3600".into())), "{expected:?}");
@@ -111,8 +113,7 @@ async fn the_redirect_uri_follows_no_header() {
         ("referer", "https://evil.test/"),
     ] {
         let headers = [(name, value), ("accept", "text/html")];
-        let answer =
-            lab.browser().request(Method::GET, "/oauth2/start", &headers, "").await;
+        let answer = lab.browser().request(Method::GET, "/oauth2/start", &headers, "").await;
         assert_eq!(answer.status, 302, "{name}: {}", answer.text());
         let location = answer.header("location");
         let redirect = "redirect_uri=https%3A%2F%2Fapp.example.test%2Foauth2%2Fcallback&";
@@ -299,9 +300,8 @@ async fn the_page_between_has_a_button_for_each_gitlab() {
     for (gitlab, issuer) in [("main", lab.gitlab.external_url()), ("other", other.external_url())] {
         let mut browser = knows(&lab, &other);
         let there = "https%3A%2F%2Fapp.example.test%2Fprivate%3Fa%3Db";
-        let page = browser
-            .sign_in(&format!("/oauth2/start?gitlab={gitlab}&rd={there}"), "alice")
-            .await;
+        let page =
+            browser.sign_in(&format!("/oauth2/start?gitlab={gitlab}&rd={there}"), "alice").await;
         assert_eq!(page.url.as_str(), "https://app.example.test/private?a=b");
         let who = browser.xhr("/oauth2/userinfo").await.json();
         assert_eq!((who["gitlab"].as_str(), who["issuer"].as_str()), (Some(gitlab), Some(issuer)));
@@ -331,7 +331,10 @@ async fn one_username_on_two_gitlabs_is_two_people() {
     let echo = browser.xhr("/echo").await;
     assert_eq!(header(&echo, "x-gitlab").as_deref(), Some("other"));
     let location = knows(&lab, &other).open("/echo/main").await.url;
-    assert_eq!(Some(location.origin()), Url::parse(lab.gitlab.external_url()).ok().map(|u| u.origin()));
+    assert_eq!(
+        Some(location.origin()),
+        Url::parse(lab.gitlab.external_url()).ok().map(|u| u.origin())
+    );
     // What happens to one of them does not touch the other.
     other.set_state("alice", labgate::demo::gitlab::UserState::Blocked).expect("alice");
     lab.clock.turn(400);
@@ -419,13 +422,12 @@ async fn two_gitlabs() -> (Lab, DevGitlab) {
     .expect("a second GitLab");
     let (url, id, secret) = (other.external_url(), CLIENT_ID, CLIENT_SECRET);
     let route = |path: &str, more: &str| {
-        format!("[[route]]\npath = \"{path}\"\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n{more}\n")
+        format!(
+            "[[route]]\npath = \"{path}\"\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n{more}\n"
+        )
     };
-    let routes = [
-        route("/private", ""),
-        route("/echo", ""),
-        route("/echo/main", "gitlab = [\"main\"]"),
-    ];
+    let routes =
+        [route("/private", ""), route("/echo", ""), route("/echo/main", "gitlab = [\"main\"]")];
     let lab = Setup::default()
         .gitlab("label = \"Work\"\n")
         .routes(&routes.concat())

@@ -181,7 +181,11 @@ async fn whatever_goes_wrong_behind_the_callback_is_told_with_its_status() {
         (Fault::answer(Endpoint::ApiUser, 1, 500, "text/html", html), 503, "Wait a little"),
         (Fault::json(Endpoint::ApiUser, 1, 401, &json_400("invalid_token")), 502, "trusted"),
         (Fault::answer(Endpoint::Userinfo, 1, 200, "application/json", "[1]"), 502, "trusted"),
-        (Fault::answer(Endpoint::Userinfo, 1, 200, "application/json", "{\"sub\":"), 502, "trusted"),
+        (
+            Fault::answer(Endpoint::Userinfo, 1, 200, "application/json", "{\"sub\":"),
+            502,
+            "trusted",
+        ),
         (Fault::answer(Endpoint::Userinfo, 1, 200, "application/json", ""), 502, "trusted"),
         (Fault::answer(Endpoint::Userinfo, 1, 200, "text/html", html), 503, "Wait a little"),
         (Fault::answer(Endpoint::Userinfo, 1, 500, "text/html", html), 503, "Wait a little"),

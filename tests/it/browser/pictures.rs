@@ -143,9 +143,6 @@ async fn the_pages_of_the_demo_look_right_everywhere() {
     album.take("demo-404", "No such page").await;
     chromium.open(&format!("{}/", demo.gitlab)).await;
     album.take("gitlab-home", "Development GitLab").await;
-    let bad = "/oauth/authorize?client_id=labgate-demo&response_type=code&redirect_uri=http://x/";
-    chromium.open(&format!("{}{bad}", demo.gitlab)).await;
-    album.take("gitlab-error", "An error has occurred").await;
     chromium.open(&demo.at("/team")).await;
     album.take("gitlab-chooser", "Who are you today?").await;
     chromium.click("dave").await;
@@ -162,6 +159,9 @@ async fn the_pages_of_the_demo_look_right_everywhere() {
     album.take("demo-live", "Hello, alice").await;
     chromium.open(&format!("{}/", demo.gitlab)).await;
     album.take("gitlab-home-alice", "Development GitLab").await;
+    let bad = "/oauth/authorize?client_id=labgate-demo&response_type=code&redirect_uri=http://x/";
+    chromium.open(&format!("{}{bad}", demo.gitlab)).await;
+    album.take("gitlab-error", "An error has occurred").await;
 }
 
 /// A username as long as GitLab allows for people with much to say.

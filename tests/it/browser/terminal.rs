@@ -45,7 +45,7 @@ async fn an_app_of_ones_own_is_protected() {
     let demo = Demo::start(&["--upstream", &own.url()]);
     assert!(demo.said.contains("your app"), "{}", demo.said);
     assert!(!demo.said.contains("/private"), "paths of the sample app:\n{}", demo.said);
-    let mut browser = Browser::new(address(&demo.url), address(&demo.gitlab));
+    let mut browser = Browser::new(address(&demo.url), address(&demo.gitlab), &demo.gitlab);
     let page = browser.sign_in(&demo.at("/echo?own=1"), "carol").await;
     assert_eq!(page.status, 200);
     assert_eq!(own.hits_at("/echo"), 1);

@@ -45,12 +45,7 @@ impl Page {
 impl Browser {
     /// `gitlab` is known by its address and by `external_url`.
     pub fn new(labgate: SocketAddr, gitlab: SocketAddr, external_url: &str) -> Self {
-        let own = Self {
-            labgate,
-            gitlabs: Vec::new(),
-            cookies: Vec::new(),
-            visited: Vec::new(),
-        };
+        let own = Self { labgate, gitlabs: Vec::new(), cookies: Vec::new(), visited: Vec::new() };
         own.also_knows(gitlab, external_url)
     }
 

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 pub use self::{
-    browser::Browser,
+    browser::{Browser, Page},
     client::{Answer, send},
 };
 
