@@ -206,7 +206,7 @@ impl Gate {
         let (session, cleared) = self.authenticator.sign_out(target, headers, now).await;
         story.set_cookies.push(cleared);
         if session.is_some() {
-            story.audit(AuditEvent::SignOut, session.as_ref());
+            story.audit(AuditEvent::SignOut, session.as_deref());
         }
         let provider = session
             .as_ref()
