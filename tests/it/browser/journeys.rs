@@ -21,6 +21,7 @@ async fn each_person_sees_what_they_may_and_reads_why_not() {
         chromium.heading("Who are you today?").await;
         chromium.sign_in_at_gitlab(person, &landing).await;
         chromium.heading(&format!("Hello, {person}")).await;
+        assert_eq!(chromium.run("return document.cookie").await, "", "a script reads cookies");
         for (path, opens) in pages {
             chromium.open(&demo.at(path)).await;
             match opens {

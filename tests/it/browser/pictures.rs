@@ -122,6 +122,13 @@ async fn the_pages_of_labgate_look_right_everywhere() {
     chromium.open(&at("/ops")).await;
     chromium.consent(&at("/ops")).await;
     album.take("refused", "You don't have access").await;
+    let post = "<form method=post action=TARGET><button>A prize</button></form>";
+    let post = post.replace("TARGET", &at("/oauth2/sign_out"));
+    chromium.open(&format!("data:text/html,{post}")).await;
+    chromium.click("A prize").await;
+    album.take("403-cross-site", "This came from another site").await;
+    chromium.open(&at("/ops")).await;
+    chromium.says("bob at GitLab").await;
     chromium.click("Sign in as someone else").await;
     chromium.sign_in_at_gitlab(LONG, &at("/ops")).await;
     album.take("refused-long", "You don't have access").await;
