@@ -219,7 +219,9 @@ impl Gate {
             gitlab: provider.map(|provider| (provider.label(), provider.base_url().as_str())),
             rd: rd.as_deref(),
         };
-        Ok(respond::signed_out_page(&done, &self.voice(story)))
+        let again = rd.as_deref().map(|rd| self.sign_in_path(rd));
+        let voice = Voice { again: again.as_deref(), ..self.voice(story) };
+        Ok(respond::signed_out_page(&done, &voice))
     }
 
     async fn userinfo<'g>(

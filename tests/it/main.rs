@@ -10,6 +10,7 @@
     reason = "a test may fail by panicking, its helpers too"
 )]
 
+mod browser;
 mod deploy;
 mod id_token;
 mod landing;
