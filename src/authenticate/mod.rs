@@ -35,7 +35,7 @@ use crate::{
         Site, Store,
     },
     target::Target,
-    telemetry::Metrics,
+    telemetry::{Metrics, causes},
 };
 
 /// Tells who is asking, and lets people sign in and out.
@@ -176,7 +176,7 @@ impl Authenticator {
             match self.codec.pack(&session, site, now) {
                 Ok(packed) => set_cookies.push(packed.cookie),
                 Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's cookie could not be renewed"
                 ),
             }
