@@ -22,8 +22,8 @@ use labgate::{
 use tokio::{runtime::Handle, sync::OnceCell};
 
 pub use self::{
-    browser::{Browser, Page},
-    client::{Answer, send, send_raw},
+    browser::Browser,
+    client::{Answer, send},
 };
 
 /// The host of the lab's public URL.
