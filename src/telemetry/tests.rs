@@ -227,12 +227,12 @@ fn metrics_are_those_that_the_docs_name() {
 
 /// The table of `docs/operations.md`.
 fn metrics_table() -> String {
-    let mut table = String::from("| Name | Kind | Labels | Counts |\n|---|---|---|---|\n");
-    for Described { name, kind, labels, help } in REFERENCE {
+    let row = |Described { name, kind, labels, help }: &Described| {
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
-        table.push_str(&format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", ")));
-    }
-    table
+        format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "))
+    };
+    let rows: String = REFERENCE.iter().map(row).collect();
+    format!("| Name | Kind | Labels | Counts |\n|---|---|---|---|\n{rows}")
 }
 
 /// With `LABGATE_BLESS=1` in the environment a table that is out of date is written anew.
