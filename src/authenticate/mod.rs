@@ -36,7 +36,7 @@ use crate::{
         SessionCodec, Site, Store, Told,
     },
     target::Target,
-    telemetry::Metrics,
+    telemetry::{Metrics, causes},
 };
 
 /// Tells who is asking, and lets people sign in and out.
@@ -197,7 +197,7 @@ impl Authenticator {
             match self.codec.pack(&session, site, now) {
                 Ok(packed) => set_cookies.push(packed.cookie),
                 Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's cookie could not be renewed"
                 ),
             }

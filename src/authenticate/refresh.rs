@@ -27,7 +27,7 @@ use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
     session::{Deadlines, Session, SessionId, Store, Tokens},
-    telemetry::{Audit, AuditEvent, Metrics},
+    telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
 /// What asking GitLab about a session came to.
@@ -168,7 +168,7 @@ impl Refresher {
             Err(error) => {
                 tracing::warn!(
                     gitlab = provider.name(),
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's tokens could not be refreshed"
                 );
                 Err(self.refreshed("failed", Outcome::Unheard))
@@ -190,7 +190,7 @@ impl Refresher {
             IdentifyError::Unavailable { .. } | IdentifyError::Answer(_) => {
                 tracing::warn!(
                     user = %session.identity,
-                    error = error as &dyn std::error::Error,
+                    error = causes(error),
                     "GitLab gave no word on a session"
                 );
                 Outcome::Unheard

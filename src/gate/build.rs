@@ -135,7 +135,8 @@ impl Gate {
             let upstream = upstreams.get(&entry.value.upstream).cloned();
             let metrics = shared.metrics.route(&entry.value.name);
             let upstream = upstream.expect("the plan resolved it");
-            entry.with(Route::new(&entry.value, upstream, metrics))
+            let waited = shared.metrics.upstream(&entry.value.upstream);
+            entry.with(Route::new(&entry.value, upstream, metrics, waited))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
         let development = config

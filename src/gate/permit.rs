@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use prometheus::Histogram;
+use tokio::time::Instant;
+
 use super::plan::PlannedRoute;
 use crate::{
     authenticate::Authenticated,
@@ -25,6 +28,8 @@ pub struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     policy: Policy,
     upstream: Arc<Upstream>,
+    /// Seconds until the upstream's response began.
+    waited: Histogram,
 }
 
 /// Proof that a route's policy was run and agreed.
@@ -48,6 +53,7 @@ impl Route {
         planned: &PlannedRoute,
         upstream: Arc<Upstream>,
         metrics: Arc<RouteMetrics>,
+        waited: Histogram,
     ) -> Self {
         Self {
             name: planned.name.clone(),
@@ -57,6 +63,7 @@ impl Route {
             metrics,
             policy: planned.policy.clone(),
             upstream,
+            waited,
         }
     }
 
@@ -125,6 +132,9 @@ impl<'g> Permit<'g> {
         core: usize,
         tunnels: &Arc<Tunnels>,
     ) -> Result<Response, Refusal> {
-        self.route.upstream.send(request, passage, core, tunnels).await
+        let began = Instant::now();
+        let response = self.route.upstream.send(request, passage, core, tunnels).await?;
+        self.route.waited.observe(began.elapsed().as_secs_f64());
+        Ok(response)
     }
 }

@@ -68,7 +68,7 @@ const UPSTREAM_DURATION: Described = histogram(
 const SIGN_INS: Described = counter(
     "labgate_sign_ins_total",
     &["gitlab", "result"],
-    "Sign-ins that came back from GitLab; result is ok or a refusal's code.",
+    "Sign-ins that came back from GitLab; result is signed_in or a refusal's code.",
 );
 const SESSION_RECHECKS: Described = counter(
     "labgate_session_rechecks_total",
@@ -188,7 +188,7 @@ impl Metrics {
         self.upstream_duration.with_label_values(&[name])
     }
 
-    /// A sign-in came back; `result` is `ok` or a refusal's code.
+    /// A sign-in came back; `result` is `signed_in` or a refusal's code.
     pub fn sign_in(&self, gitlab: &str, result: &'static str) {
         self.sign_ins.with_label_values(&[gitlab, result]).inc();
     }

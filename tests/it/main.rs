@@ -14,6 +14,7 @@ mod browser;
 mod deploy;
 mod id_token;
 mod landing;
+mod metrics;
 mod recheck;
 mod session;
 mod sign_in;
