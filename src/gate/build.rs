@@ -179,9 +179,7 @@ fn providers(
 
 /// What the rules of routes that admit the GitLab called `name` need to know of its users.
 pub(super) fn needs(config: &config::Config, name: &str) -> Needs {
-    let routes = config.route.iter().filter(|route| {
-        route.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
-    });
+    let routes = config.route.iter().filter(|route| route.admits(name));
     let rules = routes.filter_map(|route| match &route.allow {
         Some(config::Allow::Rules(rules)) => Some(rules),
         Some(config::Allow::Public | config::Allow::SignedIn) | None => None,

@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
+mod cli;
 mod deploy;
 mod sign_in;
 mod support;
