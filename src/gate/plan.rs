@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use url::Url;
@@ -14,7 +15,7 @@ use super::build::needs;
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
     config::{self, Allow, Config, HostPattern, Problem, Rule, nearest},
-    gitlab::STATE_SCOPES,
+    gitlab::{Provider, ProviderError, Roots, STATE_SCOPES, Unobserved},
     identity::HeaderTable,
     route::{Entry, RouteTable},
     session::KeyRing,
@@ -232,6 +233,7 @@ impl Draft<'_> {
                 }
             }
             self.transport(&key, gitlab);
+            self.ways(&key, name, gitlab);
             let scopes = needs(self.config, name).scopes(&gitlab.scopes);
             if !scopes.iter().any(|scope| STATE_SCOPES.contains(&scope.as_str())) {
                 self.advise(
@@ -242,6 +244,21 @@ impl Draft<'_> {
             }
         }
         secrets
+    }
+
+    /// What would be in the way of calling this GitLab; the rest of its table is judged elsewhere.
+    fn ways(&mut self, key: &str, name: &str, gitlab: &config::GitLab) {
+        let (roots, needs) = (Roots::none(), needs(self.config, name));
+        let observe = Arc::new(Unobserved);
+        match Provider::new(name, gitlab, None, needs, &roots, self.env, observe) {
+            Err(error @ (ProviderError::CaFile(_) | ProviderError::CaContent)) => {
+                self.error(format!("{key}.ca"), chain(&error));
+            },
+            Err(error @ (ProviderError::Proxy | ProviderError::Tls(_))) => {
+                self.error(key, chain(&error));
+            },
+            Ok(_) | Err(_) => {},
+        }
     }
 
     /// Tokens over http can be read on the way; only a lab does that.

@@ -2,7 +2,10 @@
 
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
+mod bad_input;
 mod cli;
 mod deploy;
+mod process;
+mod reload;
 mod sign_in;
 mod support;
