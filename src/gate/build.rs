@@ -132,7 +132,8 @@ impl Gate {
             let upstream = upstreams.get(&entry.value.upstream).cloned();
             let metrics = shared.metrics.route(&entry.value.name);
             let upstream = upstream.expect("the plan resolved it");
-            entry.with(Route::new(&entry.value, upstream, metrics))
+            let upstream_metrics = shared.metrics.upstream(&entry.value.upstream);
+            entry.with(Route::new(&entry.value, upstream, metrics, upstream_metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
         let development = config

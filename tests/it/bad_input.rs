@@ -136,10 +136,7 @@ async fn a_cookie_of_another_key_is_no_cookie_and_signing_in_again_works() {
     let other = KeyRing::generate(&Random::system()).expect("random numbers");
     let key = lab.config.split("keys = [\"").nth(1).and_then(|rest| rest.split('"').next());
     let config = lab.config.replace(key.expect("a key"), other.as_str());
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("labgate.toml");
-    std::fs::write(&path, config).expect("a file");
-    let process = Process::serve(&path, &[]);
+    let process = Process::with(&config, &[]);
     let (addr, _) = process.addresses().await;
     let mut browser = lab.signed_in("alice").await;
     browser.point_at(addr);

@@ -193,17 +193,13 @@ async fn the_development_gitlab_stays_on_this_machine_and_takes_commands() {
 async fn strangers_never_meet_a_development_gitlab_unless_that_is_meant() {
     let lab = Lab::start().await;
     let exposed = lab.config.replacen("listen = \"127.0.0.1:0\"", "listen = \"0.0.0.0:0\"", 1);
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("labgate.toml");
-    std::fs::write(&path, &exposed).expect("a file");
-    let mut process = Process::serve(&path, &[]);
+    let mut process = Process::with(&exposed, &[]);
     assert_eq!(process.ended().await, 1);
     let reason = process.line("labgate: error: ").await;
     assert!(reason.contains("gitlab.main.insecure_allow_development_gitlab"), "{reason}");
 
     let key = "[gitlab.main]\ninsecure_allow_development_gitlab = true";
-    std::fs::write(&path, exposed.replace("[gitlab.main]", key)).expect("a file");
-    let mut process = Process::serve(&path, &[]);
+    let mut process = Process::with(&exposed.replace("[gitlab.main]", key), &[]);
     let (addr, admin) = process.addresses().await;
     let addr = format!("127.0.0.1:{}", addr.port()).parse().expect("an address");
     let mut browser = lab.browser();

@@ -9,3 +9,4 @@ mod process;
 mod reload;
 mod sign_in;
 mod support;
+mod telemetry;

@@ -39,6 +39,7 @@ async fn a_request_in_flight_finishes_and_nothing_else_holds_up_the_end() {
     idle.read_exact(&mut [0; 12]).await.expect("an answer");
     let mut half = TcpStream::connect(house.addr).await.expect("a connection");
     half.write_all(b"GET / HTTP/1.1\r\nHost: app").await.expect("sent");
+    let asked = Instant::now();
     house.labgate.signal("TERM");
     house.labgate.line("draining").await;
     until("closed listeners", async || TcpStream::connect(house.addr).await.err()).await;
@@ -46,6 +47,7 @@ async fn a_request_in_flight_finishes_and_nothing_else_holds_up_the_end() {
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "at last\n"));
     assert_eq!(house.labgate.ended().await, 0);
     house.labgate.line("all requests are finished").await;
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,10 +96,7 @@ async fn the_start_does_not_wait_for_gitlab() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let internal =
         format!("[gitlab.main]\ninternal_url = \"http://{}\"", silent.local_addr().expect("bound"));
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("labgate.toml");
-    std::fs::write(&path, lab.config.replace("[gitlab.main]", &internal)).expect("a file");
-    let process = Process::serve(&path, &[]);
+    let process = Process::with(&lab.config.replace("[gitlab.main]", &internal), &[]);
     let (addr, admin) = process.addresses().await;
     let asked = Instant::now();
     assert_eq!(get(admin, "/readyz").await.status, 200);

@@ -20,7 +20,6 @@ use labgate::{
     gate::Plan,
     session::{KeyRing, Random},
 };
-use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::OnceCell};
 
 pub use self::{
@@ -53,7 +52,6 @@ pub struct House {
     pub config: String,
     /// The file that holds it.
     pub path: PathBuf,
-    _directory: TempDir,
 }
 
 /// What stands around labgate, and the configuration that fits it.
@@ -151,12 +149,9 @@ impl Setup {
     /// Starts it all, labgate as a process with `env` alone in its environment.
     pub async fn process(self, env: &[(&str, &str)]) -> House {
         let Site { gitlab, sample, config, .. } = self.furnish().await;
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("labgate.toml");
-        std::fs::write(&path, &config).expect("a file");
-        let labgate = Process::serve(&path, env);
+        let labgate = Process::with(&config, env);
         let (addr, admin) = labgate.addresses().await;
-        House { gitlab, sample, labgate, addr, admin, config, path, _directory: directory }
+        House { gitlab, sample, addr, admin, config, path: labgate.path(), labgate }
     }
 
     async fn furnish(self) -> Site {

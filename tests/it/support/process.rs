@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -11,12 +11,14 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 /// A running command.
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    directory: Option<TempDir>,
 }
 
 /// `labgate ARGUMENTS` with nothing but `env` in its environment, not yet started.
@@ -62,13 +64,29 @@ impl Process {
         let lines = Arc::default();
         gather(child.stdout.take().expect("piped"), &lines);
         gather(child.stderr.take().expect("piped"), &lines);
-        Self { child, lines }
+        Self { child, lines, directory: None }
     }
 
     /// `labgate run` with the configuration at `path`.
     pub fn serve(path: &Path, env: &[(&str, &str)]) -> Self {
         let path = path.to_str().expect("text");
         Self::start(&mut labgate(&["run", "--config", path], env))
+    }
+
+    /// `labgate run` with this configuration, in a file of its own.
+    pub fn with(config: &str, env: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("labgate.toml");
+        std::fs::write(&path, config).expect("a file");
+        let mut process = Self::serve(&path, env);
+        process.directory = Some(directory);
+        process
+    }
+
+    /// The file of its configuration.
+    pub fn path(&self) -> PathBuf {
+        let directory = self.directory.as_ref().expect("started with a configuration");
+        directory.path().join("labgate.toml")
     }
 
     pub fn pid(&self) -> u32 {
