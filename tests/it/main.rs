@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod deploy;
+mod nginx;
 mod process;
 mod reload;
 mod sign_in;
