@@ -137,7 +137,7 @@ impl Ends {
     }
 }
 
-/// Looks at the file now and then: a mounted ConfigMap is swapped by a link, which watching the file itself would miss.
+/// Looks at the file now and then: a mounted `ConfigMap` is swapped by a link, which watching the file itself would miss.
 struct Changes {
     path: Option<PathBuf>,
     seen: Option<SystemTime>,

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
 use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::{
     Session,
-    cookie::{MAX_COOKIE, SessionCookie, Site},
+    cache::{Cache, Opened},
+    cookie::{MAX_COOKIE, Others, SessionCookie, Site},
     deadlines::Deadlines,
     payload::{self, TooLong},
     random::Random,
@@ -23,6 +24,7 @@ pub struct SessionCodec {
     keys: Arc<KeyRing>,
     deadlines: Deadlines,
     random: Random,
+    cache: Arc<Cache>,
 }
 
 /// A session on its way to the browser.
@@ -42,16 +44,18 @@ pub enum Reading {
     /// There is one, but none that opens: clear it.
     Broken,
     /// The first that opens.
-    Session(Box<Found>),
+    Session(Found),
 }
 
 /// A session out of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     /// The session, as old as the cookie is; the store may know a newer one.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// Whether an older key or format sealed it, so that the cookie should be renewed.
     pub renew: bool,
+    /// What else is in the request's `Cookie` line.
+    pub others: Others,
 }
 
 /// Why a session got no cookie.
@@ -73,7 +77,7 @@ impl SessionCodec {
         deadlines: Deadlines,
         random: Random,
     ) -> Self {
-        Self { cookie, keys, deadlines, random }
+        Self { cookie, keys, deadlines, random, cache: Arc::default() }
     }
 
     /// The `Set-Cookie` that carries `session`, without the groups that don't fit.
@@ -103,6 +107,18 @@ impl SessionCodec {
 
     /// The first session cookie of a request that opens.
     pub fn read(&self, request: &HeaderMap, site: Site<'_>) -> Reading {
+        let mut lines = request.get_all(COOKIE).iter();
+        let line = match (lines.next(), lines.next()) {
+            (None, _) => return Reading::Nothing,
+            (line, None) => line,
+            // Several lines are rare, and not worth remembering.
+            (Some(_), Some(_)) => None,
+        };
+        if let Some(Opened { session, renew, others }) =
+            line.and_then(|line| self.cache.get(line, site))
+        {
+            return Reading::Session(Found { session, renew, others });
+        }
         let candidates = self.cookie.read(request, site);
         if !candidates.present {
             return Reading::Nothing;
@@ -111,7 +127,14 @@ impl SessionCodec {
         let audience = self.cookie.audience(site);
         let mut found =
             candidates.values.into_iter().filter_map(|text| self.open(&name, audience, text));
-        found.next().map_or(Reading::Broken, |found| Reading::Session(Box::new(found)))
+        let Some(mut found) = found.next() else { return Reading::Broken };
+        if let Some(line) = line {
+            found.others = self.cookie.others(line);
+            let Found { session, renew, others } = &found;
+            let opened = Opened { session: session.clone(), renew: *renew, others: others.clone() };
+            self.cache.put(line, site, opened);
+        }
+        Reading::Session(found)
     }
 
     /// The `Set-Cookie` that ends a session cookie.
@@ -131,7 +154,8 @@ impl SessionCodec {
         let session = payload::decode(&opened.bytes)
             .inspect_err(|error| debug!(%error, "a session cookie can't be read"))
             .ok()?;
-        Some(Found { session, renew: opened.old_key })
+        let session = Arc::new(session);
+        Some(Found { session, renew: opened.old_key, others: Others::Unknown })
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Browser, HOST, Process, Setup, get, labgate, until};
+use crate::support::{Browser, HOST, Process, get, labgate, until};
 
 /// Bytes of the large file and of the upload.
 const LARGE: usize = 100 << 20;

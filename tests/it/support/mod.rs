@@ -23,7 +23,7 @@ use labgate::{
 use tokio::{runtime::Handle, sync::OnceCell};
 
 pub use self::{
-    browser::{Browser, Page},
+    browser::Browser,
     client::{Answer, send, send_raw},
     process::{Process, check, labgate, outcome, until},
 };
