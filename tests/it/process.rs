@@ -3,7 +3,8 @@
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    process::{Child, Stdio},
+    path::Path,
+    process::{Child, ChildStderr, Stdio},
     time::{Duration, Instant},
 };
 
@@ -107,27 +108,6 @@ async fn the_start_does_not_wait_for_gitlab() {
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
-/// labgate with a log that nobody reads on after its start.
-async fn unread(lab: &Lab) -> (Child, SocketAddr, BufReader<std::process::ChildStderr>) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("labgate.toml");
-    std::fs::write(&path, &lab.config).expect("a file");
-    let mut command = labgate(&["run", "--config", path.to_str().expect("text")], &[]);
-    let mut child =
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process");
-    let mut log = BufReader::with_capacity(1, child.stderr.take().expect("piped"));
-    let mut line = String::new();
-    let addr = loop {
-        line.clear();
-        assert_ne!(log.read_line(&mut line).expect("text"), 0, "it ended");
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        if let Some(addr) = line["listen"].as_str() {
-            break addr.parse().expect("an address");
-        }
-    };
-    (child, addr, log)
-}
-
 /// Ends the child in any case.
 struct Reaped(Child);
 
@@ -138,12 +118,30 @@ impl Drop for Reaped {
     }
 }
 
+/// labgate with a log that nobody reads on after its start.
+fn unread(path: &Path) -> (Reaped, SocketAddr, BufReader<ChildStderr>) {
+    let mut command = labgate(&["run", "--config", path.to_str().expect("text")], &[]);
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Reaped(command.spawn().expect("a process"));
+    let mut log = BufReader::with_capacity(1, child.0.stderr.take().expect("piped"));
+    loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).expect("text"), 0, "it ended");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if let Some(addr) = line["listen"].as_str() {
+            return (child, addr.parse().expect("an address"), log);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_or_that_is_closed_holds_nobody_up() {
     let lab = Lab::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("labgate.toml");
+    std::fs::write(&path, &lab.config).expect("a file");
     for closed in [false, true] {
-        let (child, addr, log) = unread(&lab).await;
-        let mut child = Reaped(child);
+        let (mut child, addr, log) = unread(&path);
         let kept = (!closed).then_some(log);
         let mut stream = TcpStream::connect(addr).await.expect("a connection");
         // More than a pipe holds.
