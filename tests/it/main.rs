@@ -3,5 +3,6 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod deploy;
+mod headers;
 mod sign_in;
 mod support;

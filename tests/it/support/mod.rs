@@ -5,6 +5,8 @@
 
 mod browser;
 mod client;
+pub mod http2;
+mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -24,6 +26,8 @@ use tokio::{runtime::Handle, sync::OnceCell};
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
+    http2::Http2,
+    wire::{Message, PATIENCE, Tap, Wire, eventually},
 };
 
 /// The host of the lab's public URL.
