@@ -4,5 +4,7 @@
 
 mod deploy;
 mod headers;
+mod http1;
+mod paths;
 mod sign_in;
 mod support;

@@ -69,6 +69,18 @@ impl Wire {
         written.expect("bytes taken in time").expect("bytes taken");
     }
 
+    /// Says `bytes` to somebody who may be gone already.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let written = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
+        written.expect("bytes taken or refused in time").is_ok()
+    }
+
+    /// Says no more.
+    pub async fn end(&mut self) {
+        // The other side may be gone already.
+        drop(self.stream.shutdown().await);
+    }
+
     /// The next message, or none if the connection ends first.
     pub async fn message(&mut self) -> Option<Message> {
         let head = self.head().await?;
