@@ -6,5 +6,8 @@ mod deploy;
 mod headers;
 mod http1;
 mod paths;
+mod policy;
+mod proxy;
 mod sign_in;
 mod support;
+mod upgrade;
