@@ -3,8 +3,10 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod deploy;
+mod drain;
 mod headers;
 mod http1;
+mod limits;
 mod paths;
 mod policy;
 mod proxy;

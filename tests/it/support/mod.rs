@@ -6,6 +6,7 @@
 mod browser;
 mod client;
 pub mod http2;
+mod process;
 mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -27,6 +28,7 @@ pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
     http2::Http2,
+    process::Process,
     wire::{Message, PATIENCE, Tap, Wire, eventually},
 };
 
