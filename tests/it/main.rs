@@ -6,6 +6,7 @@ mod deploy;
 mod drain;
 mod headers;
 mod http1;
+mod http2;
 mod limits;
 mod paths;
 mod policy;
