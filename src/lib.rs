@@ -15,8 +15,6 @@
 //!
 //! A room imports lower floors only, never its own; `tests/tidy.rs` checks that.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may fail by panicking"))]
-
 pub mod body;
 pub mod clock;
 pub mod config;

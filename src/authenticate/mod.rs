@@ -31,8 +31,8 @@ use crate::{
     identity::Identity,
     refusal::Refusal,
     session::{
-        Attempts, Deadlines, Found, Freshness, Overlay, Random, Reading, Session, SessionCodec,
-        Site, Store,
+        Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
+        SessionCodec, Site, Store, Told,
     },
     target::Target,
     telemetry::Metrics,
@@ -70,6 +70,10 @@ pub struct Authenticated {
     pub session: Option<Arc<Session>>,
     /// `Set-Cookie` values that renew or clear the session cookie.
     pub set_cookies: Vec<HeaderValue>,
+    /// What the request's `Cookie` line holds beside the session.
+    pub others: Others,
+    /// What upstreams are told about the user, if it was put together before.
+    pub told: Told,
 }
 
 impl Authenticated {
@@ -94,9 +98,16 @@ impl Authenticator {
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
             Reading::Broken => Ok(self.nobody(site)),
-            Reading::Session(found) => match self.current(*found, now).await? {
-                Some((session, renew)) => Ok(self.somebody(session, renew, site, now)),
-                None => Ok(self.nobody(site)),
+            Reading::Session(Found { session, renew, others, told }) => {
+                match self.current(session.clone(), renew, now).await? {
+                    Some((current, renew)) => {
+                        let same = Arc::ptr_eq(&current, &session);
+                        let told = if same { told } else { Told::default() };
+                        let who = self.somebody(current, renew, site, now);
+                        Ok(Authenticated { others, told, ..who })
+                    },
+                    None => Ok(self.nobody(site)),
+                }
             },
         }
     }
@@ -104,15 +115,15 @@ impl Authenticator {
     /// The session as it stands now, and whether its cookie is behind.
     async fn current(
         &self,
-        found: Found,
+        session: Arc<Session>,
+        renew: bool,
         now: Timestamp,
     ) -> Result<Option<(Arc<Session>, bool)>, Refusal> {
-        let Found { session, renew } = found;
         let seen = session.seen;
         let (mut session, mut renew) = match self.store.get(&session.id, now).await {
             Some(Overlay::Revoked) => return Ok(None),
             Some(Overlay::Newer(newer)) if newer.generation > session.generation => (newer, true),
-            Some(Overlay::Newer(_)) | None => (Arc::new(session), renew),
+            Some(Overlay::Newer(_)) | None => (session, renew),
         };
         if session.seen < seen {
             Arc::make_mut(&mut session).seen = seen;
@@ -129,7 +140,9 @@ impl Authenticator {
             return Ok(None);
         };
         renew |= session.generation > before;
-        renew |= Arc::make_mut(&mut session).touch(now, &self.deadlines);
+        if session.needs_touch(now, &self.deadlines) {
+            renew |= Arc::make_mut(&mut session).touch(now, &self.deadlines);
+        }
         Ok(Some((session, renew)))
     }
 
@@ -154,8 +167,8 @@ impl Authenticator {
             (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {
                 Ok(Some(renewed))
             },
-            (Some(Outcome::Ended), _) => Ok(None),
-            (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
+            (Some(Outcome::Ended), _)
+            | (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
             (_, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
                 gitlab: provider.label().to_owned(),
                 retry_after: COME_BACK,
@@ -181,11 +194,12 @@ impl Authenticator {
                 ),
             }
         }
-        Authenticated { session: Some(session), set_cookies }
+        Authenticated { session: Some(session), set_cookies, ..Authenticated::default() }
     }
 
     fn nobody(&self, site: Site<'_>) -> Authenticated {
-        Authenticated { session: None, set_cookies: vec![self.codec.clear(site)] }
+        let set_cookies = vec![self.codec.clear(site)];
+        Authenticated { set_cookies, ..Authenticated::default() }
     }
 }
 

@@ -273,10 +273,10 @@ pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
 }
 
 /// How long before its end an access token is replaced.
-const EARLY: Duration = Duration::from_secs(120);
+const EARLY: Duration = Duration::from_mins(2);
 
 /// How long late requests with an old cookie get what a flight brought.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// How soon GitLab is asked again about a session on which it gave no word.
 const RETRY: Duration = Duration::from_secs(5);

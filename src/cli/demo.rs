@@ -131,13 +131,10 @@ fn welcome(public: &str, demo: &Demo) -> String {
         if demo.app.is_some() { "a sample app" } else { "your app" },
     );
     for person in gitlab::people() {
-        text.push_str(&format!("  {:<6} {}\n", person.username, person.may_see));
+        text.push_str(&["  ", person.username, "\t", person.may_see, "\n"].concat());
     }
-    text.push_str(&format!(
-        "\nThe development GitLab is at {}. Ctrl-C ends all of it.\n",
-        demo.gitlab.external_url()
-    ));
-    text
+    let gitlab = demo.gitlab.external_url();
+    text + &format!("\nThe development GitLab is at {gitlab}. Ctrl-C ends all of it.\n")
 }
 
 /// What of the sample app is protected, and how.

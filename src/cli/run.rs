@@ -66,7 +66,7 @@ async fn serve(
             () = ends.next() => break,
             trouble = app.trouble() => anyhow::bail!(trouble),
             _ = hang_up.recv() => true,
-            changed = changes.next() => changed,
+            renewed = changes.next() => renewed,
         };
         if reload {
             reload_now(&mut app, path.clone(), env, background);
@@ -119,7 +119,7 @@ impl Ends {
     }
 }
 
-/// Looks at the file now and then: a mounted ConfigMap is swapped by a link, which watching the file itself would miss.
+/// Looks at the file now and then: a mounted `ConfigMap` is swapped by a link, which watching the file itself would miss.
 struct Changes {
     path: Option<PathBuf>,
     tick: tokio::time::Interval,

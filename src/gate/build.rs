@@ -101,6 +101,9 @@ impl Gate {
     ///
     /// # Errors
     /// When a certificate file, an address or the session cookie can't be used after all.
+    ///
+    /// # Panics
+    /// Never: the plan has resolved all names.
     pub fn build(plan: Plan, shared: &Arc<Shared>, env: Env<'_>) -> Result<Self, BuildError> {
         let providers = providers(&plan, shared, env)?;
         let upstreams = upstreams(&plan, shared)?;

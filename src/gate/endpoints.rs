@@ -5,7 +5,7 @@
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
@@ -109,7 +109,7 @@ impl Gate {
             (name, _) => name.to_owned(),
         };
         // Another site must not be able to sign somebody out of GitLab with a link.
-        let fetch_site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+        let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let asked_here = matches!(fetch_site, None | Some(b"same-origin" | b"none"));
         let other = query.get("account") == "other" && asked_here;
         self.begin(&gitlab, rd, other, target, headers, query, now, story)
@@ -200,7 +200,7 @@ impl Gate {
         let (session, cleared) = self.authenticator.sign_out(target, headers, now).await;
         story.set_cookies.push(cleared);
         if session.is_some() {
-            story.audit(AuditEvent::SignOut, session.as_ref());
+            story.audit(AuditEvent::SignOut, session.as_deref());
         }
         let provider = session
             .as_ref()

@@ -25,8 +25,8 @@ use labgate::{
 use tokio::{runtime::Handle, sync::OnceCell};
 
 pub use self::{
-    browser::{Browser, Page},
-    client::{Answer, send, send_raw},
+    browser::Browser,
+    client::{Answer, send},
     http2::Http2,
     process::Process,
     wire::{Message, PATIENCE, Tap, Wire, eventually},
