@@ -92,6 +92,7 @@ impl Protocols {
             }
             let first = tokio::time::timeout_at(deadline, preface(&mut stream, &mut ahead));
             let begun = tokio::select! {
+                biased;
                 begun = first => matches!(begun, Ok(Ok(()))),
                 // No whole request has come: nothing is lost.
                 () = drained => false,
@@ -130,9 +131,9 @@ const MIN_BUFFER: usize = 64 * 1024;
 const MAX_RESETS: usize = 32;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// For a head under way to be complete when a drain begins.
-const LAST_HEAD: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// For a head that had begun when a drain did.
+const LAST_HEAD: Duration = Duration::from_secs(1);
 
 /// Reads until it is certain whether HTTP/2 is spoken; what was read is in `ahead`.
 async fn preface(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> std::io::Result<()> {

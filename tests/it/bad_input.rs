@@ -7,7 +7,7 @@ use labgate::{
     session::{KeyRing, Random},
 };
 
-use crate::support::{House, Lab, Process, Setup, get, outcome, send, eventually};
+use crate::support::{House, Lab, Process, Setup, appears, get, outcome, send};
 
 /// What the process says to people about `config` before it ends, and its exit code.
 fn refused(config: &str) -> (i32, String) {
@@ -69,7 +69,7 @@ async fn without_gitlab_it_starts_says_so_and_recovers_alone() {
     // Public pages are served, and the others lead to a page that says what is wrong.
     let mut browser = crate::support::Browser::new(public, addr, &format!("http://{addr}"));
     assert_eq!(browser.open("/").await.status, 200);
-    eventually("a note", async || {
+    appears("a note", async || {
         let ready = get(admin, "/readyz").await;
         assert_eq!(ready.status, 200);
         ready.json()["notes"]["gitlab.main"].as_str().map(str::to_owned)
@@ -84,7 +84,7 @@ async fn without_gitlab_it_starts_says_so_and_recovers_alone() {
     };
     let _gitlab = DevGitlab::start(options).await.expect("the port is ours");
     labgate.logged("its return", |line| line["message"] == "GitLab answers again").await;
-    eventually("the end of the note", async || {
+    appears("the end of the note", async || {
         get(admin, "/readyz").await.json()["notes"].is_null().then_some(())
     })
     .await;

@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Browser, HOST, Process, get, labgate, eventually};
+use crate::support::{Browser, HOST, Process, appears, get, labgate};
 
 /// Bytes of the large file and of the upload.
 const LARGE: usize = 100 << 20;
@@ -59,7 +59,7 @@ impl Nginx {
         command.env("PATH", format!("{path}:/usr/sbin:/sbin")).arg("-p").arg(root).arg("-c");
         let command = command.arg(root.join("nginx.conf")).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("nginx: tests/run installs it"));
-        eventually("nginx", async || TcpStream::connect(self.addr).await.ok()).await;
+        appears("nginx", async || TcpStream::connect(self.addr).await.ok()).await;
     }
 
     fn stop(&mut self) {

@@ -5,7 +5,10 @@
 
 mod browser;
 mod client;
+pub mod http2;
 mod process;
+mod served;
+mod wire;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,7 +32,10 @@ use tokio::{
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
-    process::{Process, check, eventually, labgate, outcome},
+    http2::Http2,
+    process::{Process, appears, check, labgate, outcome},
+    served::Served,
+    wire::{Message, PATIENCE, Tap, Wire},
 };
 
 /// The host of the lab's public URL.
@@ -303,7 +309,7 @@ pub fn run(text: &str, clock: &Clock, workers: usize) -> App {
 }
 
 /// Asks again and again until `holds`, half a minute at most.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
