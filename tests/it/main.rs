@@ -10,7 +10,14 @@
     reason = "a test may fail by panicking, its helpers too"
 )]
 
+mod browser;
 mod deploy;
+mod id_token;
+mod landing;
 mod metrics;
+mod recheck;
+mod session;
 mod sign_in;
+mod sign_in_refused;
+mod sign_out;
 mod support;

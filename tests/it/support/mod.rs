@@ -6,7 +6,7 @@
 mod browser;
 mod client;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use labgate::{
     app::App,
@@ -19,11 +19,15 @@ use labgate::{
     gate::Plan,
     session::{KeyRing, Random},
 };
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::{
+    runtime::Handle,
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 pub use self::{
-    browser::Browser,
-    client::{Answer, send},
+    browser::{Browser, Page},
+    client::{Answer, send, send_raw},
 };
 
 /// The host of the lab's public URL.
@@ -51,6 +55,7 @@ pub struct Setup {
     public_url: Option<String>,
     upstream: Option<String>,
     base_path: String,
+    external_url: Option<String>,
     workers: usize,
 }
 
@@ -109,6 +114,12 @@ impl Setup {
         self
     }
 
+    /// What the development GitLab calls itself; `INTERNAL` stands for where it listens.
+    pub fn external_url(mut self, url: &str) -> Self {
+        self.external_url = Some(url.into());
+        self
+    }
+
     /// So many worker threads; one by default.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -130,6 +141,7 @@ impl Setup {
             clock: clock.clone(),
             keys: Some(keys().await),
             base_path: self.base_path,
+            external_url: self.external_url,
             ..gitlab::Options::default()
         })
         .await
@@ -159,7 +171,10 @@ impl Setup {
             self.more,
         );
         let upstream = self.upstream.unwrap_or_else(|| sample.url());
-        let config = config.replace("GITLAB", gitlab.external_url()).replace("UPSTREAM", &upstream);
+        let config = config
+            .replace("GITLAB", gitlab.external_url())
+            .replace("INTERNAL", &gitlab.url())
+            .replace("UPSTREAM", &upstream);
         let app = run(&config, &clock, self.workers.max(1));
         Lab { gitlab, sample, app, clock, config }
     }
@@ -173,7 +188,7 @@ impl Lab {
 
     /// A browser without cookies.
     pub fn browser(&self) -> Browser {
-        Browser::new(self.app.addr(), self.gitlab.addr())
+        Browser::new(self.app.addr(), self.gitlab.addr(), self.gitlab.external_url())
     }
 
     /// A browser in which `user` is signed in.
@@ -182,6 +197,14 @@ impl Lab {
         let page = browser.sign_in("/private", user).await;
         assert_eq!(page.status, 200, "{user} can't sign in: {}", page.text());
         browser
+    }
+
+    /// The callback URL, with a code that is not redeemed yet, that GitLab sends `user` to from `authorize`.
+    pub async fn callback(&self, authorize: &str, user: &str) -> String {
+        // Another browser knows nothing of the state, so that there the answer is refused before it is used.
+        let page = self.browser().sign_in(authorize, user).await;
+        assert_eq!(page.status, 400, "{}", page.text());
+        page.url.into()
     }
 
     /// A second labgate with the same configuration, such as a replica or a restart.
@@ -212,8 +235,17 @@ pub fn run(text: &str, clock: &Clock, workers: usize) -> App {
     App::start(plan, clock.clone(), &Handle::current(), workers, &env).expect("labgate")
 }
 
+/// Asks again and again until `holds`, half a minute at most.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Signing keys, made once for all labs: that takes a moment.
-async fn keys() -> Keys {
+pub async fn keys() -> Keys {
     static KEYS: OnceCell<Arc<Keys>> = OnceCell::const_new();
     let make = || async { Arc::new(Keys::generate().await.expect("keys")) };
     Keys::clone(KEYS.get_or_init(make).await)
