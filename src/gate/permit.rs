@@ -2,10 +2,7 @@
 //!
 //! `Permit` has private fields and one maker, [`Route::permit`], which runs the route's policy. A request that was not judged can't be forwarded: that would not compile.
 
-use std::sync::Arc;
-
-use prometheus::Histogram;
-use tokio::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::plan::PlannedRoute;
 use crate::{
@@ -15,7 +12,7 @@ use crate::{
     forward::{Passage, Tunnels, Upstream},
     identity::Identity,
     refusal::{Refusal, Unmet},
-    telemetry::RouteMetrics,
+    telemetry::{RouteMetrics, UpstreamMetrics},
 };
 
 /// What one `[[route]]` leads to, and who may go there.
@@ -28,8 +25,7 @@ pub struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     policy: Policy,
     upstream: Arc<Upstream>,
-    /// Seconds until the upstream's response began.
-    waited: Histogram,
+    upstream_metrics: UpstreamMetrics,
 }
 
 /// Proof that a route's policy was run and agreed.
@@ -53,7 +49,7 @@ impl Route {
         planned: &PlannedRoute,
         upstream: Arc<Upstream>,
         metrics: Arc<RouteMetrics>,
-        waited: Histogram,
+        upstream_metrics: UpstreamMetrics,
     ) -> Self {
         Self {
             name: planned.name.clone(),
@@ -63,7 +59,7 @@ impl Route {
             metrics,
             policy: planned.policy.clone(),
             upstream,
-            waited,
+            upstream_metrics,
         }
     }
 
@@ -132,9 +128,9 @@ impl<'g> Permit<'g> {
         core: usize,
         tunnels: &Arc<Tunnels>,
     ) -> Result<Response, Refusal> {
-        let began = Instant::now();
-        let response = self.route.upstream.send(request, passage, core, tunnels).await?;
-        self.route.waited.observe(began.elapsed().as_secs_f64());
-        Ok(response)
+        let sent = Instant::now();
+        let answered = self.route.upstream.send(request, passage, core, tunnels).await;
+        self.route.upstream_metrics.answered(sent.elapsed());
+        answered
     }
 }

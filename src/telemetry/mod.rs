@@ -17,7 +17,7 @@ pub use self::{
     log::{LogError, LogGuard, causes, start_logging},
     metrics::{Described, Metrics, REFERENCE},
     request_id::{RequestId, RequestIds},
-    route_metrics::RouteMetrics,
+    route_metrics::{RouteMetrics, UpstreamMetrics},
 };
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ fn busy_metrics() -> Metrics {
     let metrics = Metrics::new("1.2.3", "abc");
     let route = metrics.route("app");
     route.record(&Method::GET, StatusCode::OK, Decision::Allowed, Duration::from_millis(3));
-    metrics.upstream("wiki").observe(0.002);
+    metrics.upstream("wiki").answered(Duration::from_millis(2));
     metrics.sign_in("main", "signed_in");
     metrics.session_recheck("renewed");
     metrics.session_refresh("refreshed");

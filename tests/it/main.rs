@@ -10,14 +10,20 @@
     reason = "a test may fail by panicking, its helpers too"
 )]
 
+mod bad_input;
 mod browser;
+mod cli;
 mod deploy;
 mod id_token;
 mod landing;
 mod metrics;
+mod nginx;
+mod process;
 mod recheck;
+mod reload;
 mod session;
 mod sign_in;
 mod sign_in_refused;
 mod sign_out;
 mod support;
+mod telemetry;
