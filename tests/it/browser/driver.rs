@@ -119,18 +119,18 @@ impl Chromium {
         self.shows(&format!("the text {text:?}"), async || self.text().await.contains(text)).await;
     }
 
-    /// Clicks the link or button with this text, once it is there.
+    /// Clicks the link or button with this text as a person does, once it is there.
     pub async fn click(&self, text: &str) {
-        let quoted = Value::from(text);
-        let script = format!(
-            "const it = [...document.querySelectorAll('a, button, summary')]
-                .find((e) => e.textContent.replace(/\\s+/g, ' ').trim() === {quoted});
-             it?.click(); return Boolean(it);"
-        );
-        self.shows(&format!("something to click on, {text:?}"), async || {
-            self.run(&script).await == true
-        })
-        .await;
+        self.shows(&format!("something to click on, {text:?}"), async || self.clicked(text).await)
+            .await;
+    }
+
+    async fn clicked(&self, text: &str) -> bool {
+        let path = format!("//*[self::a or self::button][normalize-space()=\"{text}\"]");
+        match self.client.find(Locator::XPath(&path)).await {
+            Ok(found) => found.click().await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     /// Goes through the development GitLab as `user`: the person, and consent where it is asked for.
@@ -142,9 +142,7 @@ impl Chromium {
     /// Allows access where that is asked for, and waits until `landing` is there.
     pub async fn consent(&self, landing: &str) {
         self.shows(&format!("{landing} or the question for consent"), async || {
-            let allow = "const b = [...document.querySelectorAll('button')]
-                .find((b) => b.textContent === 'Authorize'); b?.click(); return Boolean(b);";
-            self.url().await == landing || self.run(allow).await == true
+            self.url().await == landing || self.clicked("Authorize").await
         })
         .await;
         self.arrives(landing).await;
