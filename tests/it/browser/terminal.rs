@@ -50,6 +50,13 @@ async fn an_app_of_ones_own_is_protected() {
     let page = browser.sign_in(&demo.at("/echo?own=1"), "carol").await;
     assert_eq!(page.status, 200);
     assert_eq!(own.hits_at("/echo"), 1);
+    let (_, _, complaints) = demo.interrupt();
+    assert!(complaints.lines().all(is_notice), "{complaints}");
+
+    let url = own.url();
+    own.stop().await;
+    let (_, _, complaints) = Demo::start(&["--upstream", &url]).interrupt();
+    assert!(complaints.contains(&format!("nothing answers at {url}")), "{complaints}");
 }
 
 /// Whether a line says no more than that a port was taken.
