@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
-use super::{Gate, encoded, story::Story};
+use super::{Gate, encoded, plan::redirect_uri, story::Story};
 use crate::{
     authenticate::{Failed, Start, is_same_origin, landing},
     body::{Body, Response},
@@ -131,7 +131,7 @@ impl Gate {
         let start = Start {
             provider,
             rd,
-            redirect_uri: format!("{}{}/callback", self.home(target, None), self.prefix),
+            redirect_uri: redirect_uri(self.home(target, None), &self.prefix),
             other_account,
             forwarded: query.pairs().collect(),
         };

@@ -66,6 +66,11 @@ impl Browser {
         self.cookies.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
     }
 
+    /// The session as a `Cookie` field says it.
+    pub fn session(&self) -> String {
+        format!("__Host-labgate={}", self.cookie("__Host-labgate").expect("a session"))
+    }
+
     /// The names of all cookies, GitLab's own left out.
     pub fn cookie_names(&self) -> Vec<&str> {
         let own = self.cookies.iter().filter(|cookie| cookie.name != "_gitlab_session");
