@@ -209,7 +209,7 @@ impl Draft<'_> {
                 Err(error) => self.error(format!("session.keys[{index}]"), chain(&error)),
             }
         }
-        if texts.len() < keys.len() {
+        if texts.is_empty() || texts.len() < keys.len() {
             return None;
         }
         match KeyRing::new(&texts) {
@@ -389,14 +389,15 @@ impl Draft<'_> {
             Ok(policy) => Some(policy),
             Err(errors) => {
                 for error in errors {
-                    let key = match &error {
-                        PolicyError::NoRules => key.clone(),
-                        PolicyError::EmptyRule(rule) | PolicyError::RoleAlone(rule) => {
-                            format!("{key}[{rule}]")
+                    match &error {
+                        // The table shows them by itself: `config` has told them.
+                        PolicyError::NoRules
+                        | PolicyError::EmptyRule(_)
+                        | PolicyError::RoleAlone(_) => {},
+                        PolicyError::UsersFile { rule, .. } => {
+                            self.error(format!("{key}[{rule}].users_file"), chain(&error));
                         },
-                        PolicyError::UsersFile { rule, .. } => format!("{key}[{rule}].users_file"),
-                    };
-                    self.error(key, chain(&error));
+                    }
                 }
                 None
             },

@@ -9,15 +9,18 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{
     Session,
     cookie::{Others, Site},
 };
+
+/// Headers that tell upstreams about the user of an opened session, once somebody has put them together.
+pub type Told = Arc<OnceLock<Vec<(HeaderName, HeaderValue)>>>;
 
 /// What a `Cookie` line holds.
 #[derive(Clone, Debug)]
@@ -25,6 +28,7 @@ pub(super) struct Opened {
     pub(super) session: Arc<Session>,
     pub(super) renew: bool,
     pub(super) others: Others,
+    pub(super) told: Told,
 }
 
 /// Opened cookies, in shards so that cores seldom meet.
@@ -148,7 +152,12 @@ mod tests {
             scope: String::new(),
         };
         let session = Session::start(identity, 0, tokens, now, &Random::system()).unwrap();
-        Opened { session: Arc::new(session), renew: false, others: Others::None }
+        Opened {
+            session: Arc::new(session),
+            renew: false,
+            others: Others::None,
+            told: Told::default(),
+        }
     }
 
     fn line(text: &str) -> HeaderValue {

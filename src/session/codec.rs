@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Session,
-    cache::{Cache, Opened},
+    cache::{Cache, Opened, Told},
     cookie::{MAX_COOKIE, Others, SessionCookie, Site},
     deadlines::Deadlines,
     payload::{self, TooLong},
@@ -48,7 +48,7 @@ pub enum Reading {
 }
 
 /// A session out of a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// The session, as old as the cookie is; the store may know a newer one.
     pub session: Arc<Session>,
@@ -56,6 +56,8 @@ pub struct Found {
     pub renew: bool,
     /// What else is in the request's `Cookie` line.
     pub others: Others,
+    /// Kept with the opened cookie: what is said about the session as it is in there.
+    pub told: Told,
 }
 
 /// Why a session got no cookie.
@@ -114,10 +116,10 @@ impl SessionCodec {
             // Several lines are rare, and not worth remembering.
             (Some(_), Some(_)) => None,
         };
-        if let Some(Opened { session, renew, others }) =
+        if let Some(Opened { session, renew, others, told }) =
             line.and_then(|line| self.cache.get(line, site))
         {
-            return Reading::Session(Found { session, renew, others });
+            return Reading::Session(Found { session, renew, others, told });
         }
         let candidates = self.cookie.read(request, site);
         if !candidates.present {
@@ -130,9 +132,8 @@ impl SessionCodec {
         let Some(mut found) = found.next() else { return Reading::Broken };
         if let Some(line) = line {
             found.others = self.cookie.others(line);
-            let Found { session, renew, others } = &found;
-            let opened = Opened { session: session.clone(), renew: *renew, others: others.clone() };
-            self.cache.put(line, site, opened);
+            let Found { session, renew, others, told } = found.clone();
+            self.cache.put(line, site, Opened { session, renew, others, told });
         }
         Reading::Session(found)
     }
@@ -155,7 +156,12 @@ impl SessionCodec {
             .inspect_err(|error| debug!(%error, "a session cookie can't be read"))
             .ok()?;
         let session = Arc::new(session);
-        Some(Found { session, renew: opened.old_key, others: Others::Unknown })
+        Some(Found {
+            session,
+            renew: opened.old_key,
+            others: Others::Unknown,
+            told: Told::default(),
+        })
     }
 }
 

@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     attempt::{Attempt, AttemptError, Attempts, Wish},
+    cache::Told,
     codec::{Found, PackError, Packed, Reading, SessionCodec},
     cookie::{Candidates, CookieError, Others, SessionCookie, Site},
     deadlines::{Deadlines, End, Freshness},

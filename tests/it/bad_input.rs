@@ -7,7 +7,7 @@ use labgate::{
     session::{KeyRing, Random},
 };
 
-use crate::support::{House, Lab, Process, Setup, get, outcome, send, until};
+use crate::support::{House, Lab, Process, Setup, appears, get, outcome, send};
 
 /// What the process says to people about `config` before it ends, and its exit code.
 fn refused(config: &str) -> (i32, String) {
@@ -67,9 +67,9 @@ async fn without_gitlab_it_starts_says_so_and_recovers_alone() {
     assert!(warned["message"].as_str().expect("text").contains("GitLab can't be used"), "{warned}");
 
     // Public pages are served, and the others lead to a page that says what is wrong.
-    let mut browser = crate::support::Browser::new(public, addr);
+    let mut browser = crate::support::Browser::new(public, addr, &format!("http://{addr}"));
     assert_eq!(browser.open("/").await.status, 200);
-    until("a note", async || {
+    appears("a note", async || {
         let ready = get(admin, "/readyz").await;
         assert_eq!(ready.status, 200);
         ready.json()["notes"]["gitlab.main"].as_str().map(str::to_owned)
@@ -84,7 +84,7 @@ async fn without_gitlab_it_starts_says_so_and_recovers_alone() {
     };
     let _gitlab = DevGitlab::start(options).await.expect("the port is ours");
     labgate.logged("its return", |line| line["message"] == "GitLab answers again").await;
-    until("the end of the note", async || {
+    appears("the end of the note", async || {
         get(admin, "/readyz").await.json()["notes"].is_null().then_some(())
     })
     .await;

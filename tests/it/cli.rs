@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Lab, Process, Setup, check, get, labgate, outcome, send, until};
+use crate::support::{Lab, Process, Setup, appears, check, get, labgate, outcome, send};
 
 /// What `labgate keygen` makes, here made once.
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -269,7 +269,7 @@ async fn the_demo_says_where_to_go_and_ends_at_once() {
     let line = process.line("Open http://127.0.0.1:").await;
     let addr =
         line.trim_start_matches("Open http://").trim_end_matches('/').parse().expect("an address");
-    until("the demo's public page", async || {
+    appears("the demo's public page", async || {
         let answer = get(addr, "/").await;
         (answer.status == 200).then_some(())
     })

@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Browser, HOST, Process, get, labgate, until};
+use crate::support::{Browser, HOST, Process, appears, get, labgate};
 
 /// Bytes of the large file and of the upload.
 const LARGE: usize = 100 << 20;
@@ -59,7 +59,7 @@ impl Nginx {
         command.env("PATH", format!("{path}:/usr/sbin:/sbin")).arg("-p").arg(root).arg("-c");
         let command = command.arg(root.join("nginx.conf")).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("nginx: tests/run installs it"));
-        until("nginx", async || TcpStream::connect(self.addr).await.ok()).await;
+        appears("nginx", async || TcpStream::connect(self.addr).await.ok()).await;
     }
 
     fn stop(&mut self) {
@@ -121,7 +121,7 @@ impl Door {
 
     /// The session cookie of `user`, signed in by hand.
     async fn signed_in(&self, user: &str) -> String {
-        let mut browser = Browser::new(self.addr, self.gitlab);
+        let mut browser = Browser::new(self.addr, self.gitlab, &format!("http://{}", self.gitlab));
         let page = browser.sign_in("/files/a.txt", user).await;
         assert_eq!((page.status, page.text().as_str()), (200, "a file\n"));
         format!("__Host-labgate={}", browser.cookie("__Host-labgate").expect("a session"))

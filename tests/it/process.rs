@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::{Answer, HOST, House, Lab, Process, Setup, get, labgate, send, until};
+use crate::support::{Answer, HOST, House, Lab, Process, Setup, appears, get, labgate, send};
 
 /// A request that the sample app answers after so many milliseconds; it is there when this returns.
 async fn in_flight(house: &House, milliseconds: u64) -> JoinHandle<Answer> {
@@ -24,7 +24,7 @@ async fn in_flight(house: &House, milliseconds: u64) -> JoinHandle<Answer> {
     let request = Request::get(path).header("host", HOST).body(String::new());
     let slow = tokio::spawn(async move { send(addr, request.expect("a request")).await });
     let arrived = async || (house.sample.hits_at("/slow") > before).then_some(());
-    until("a request in flight", arrived).await;
+    appears("a request in flight", arrived).await;
     slow
 }
 
@@ -43,7 +43,7 @@ async fn a_request_in_flight_finishes_and_nothing_else_holds_up_the_end() {
     let asked = Instant::now();
     house.labgate.signal("TERM");
     house.labgate.line("draining").await;
-    until("closed listeners", async || TcpStream::connect(house.addr).await.err()).await;
+    appears("closed listeners", async || TcpStream::connect(house.addr).await.err()).await;
     let answer = slow.await.expect("no panic");
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "at last\n"));
     assert_eq!(house.labgate.ended().await, 0);
@@ -79,7 +79,7 @@ async fn during_the_delay_it_serves_on_but_is_not_ready() {
     assert_eq!(house.admin("/readyz").await.status, 200);
     house.labgate.signal("TERM");
     house.labgate.line("draining").await;
-    let ready = until("red", async || {
+    let ready = appears("red", async || {
         let ready = house.admin("/readyz").await;
         (ready.status == 503).then_some(ready)
     })

@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::support::{HOST, House, Setup, send, until};
+use crate::support::{HOST, House, Setup, appears, send};
 
 /// A route that guards what is public otherwise.
 const GUARD: &str =
@@ -15,7 +15,7 @@ async fn status(house: &House, path: &str) -> u16 {
 
 async fn guarded(house: &House) {
     let is_guarded = async || (status(house, "/bytes?n=1").await == 401).then_some(());
-    until("the new route", is_guarded).await;
+    appears("the new route", is_guarded).await;
 }
 
 async fn successful(house: &House) -> bool {
@@ -39,7 +39,8 @@ async fn a_signal_brings_the_new_file_and_disturbs_nobody() {
         let request = Request::get("/slow?ms=1000").header("host", HOST).body(String::new());
         send(addr, request.expect("a request")).await
     });
-    until("a request in flight", async || (house.sample.hits_at("/slow") == 1).then_some(())).await;
+    appears("a request in flight", async || (house.sample.hits_at("/slow") == 1).then_some(()))
+        .await;
     house.write(&format!("{}\n[telemetry]\nlog = \"debug\"\n", with_guard(&house)));
     house.labgate.signal("HUP");
     guarded(&house).await;
@@ -64,14 +65,14 @@ async fn a_bad_file_changes_nothing_and_is_told() {
     ] {
         house.write(&bad);
         house.labgate.signal("HUP");
-        until("the failure in the metrics", async || (!successful(&house).await).then_some(()))
+        appears("the failure in the metrics", async || (!successful(&house).await).then_some(()))
             .await;
         assert_eq!(house.admin("/readyz").await.status, 200);
         assert_eq!(browser.xhr("/private").await.status, 200);
         assert_eq!(status(&house, "/bytes?n=1").await, 200);
         house.write(&house.config);
         house.labgate.signal("HUP");
-        until("the good one again", async || successful(&house).await.then_some(())).await;
+        appears("the good one again", async || successful(&house).await.then_some(())).await;
     }
     let said = house.labgate.said();
     let path = house.path.display();

@@ -16,7 +16,7 @@ use tokio::{
     },
 };
 
-use crate::support::{HOST, Lab, Process, Setup, get, send, send_raw, until};
+use crate::support::{HOST, Lab, Process, Setup, appears, get, send, send_raw};
 
 fn access(path: &str) -> impl Fn(&Value) -> bool {
     move |line| line["target"] == "labgate::access" && line["path"] == path
@@ -32,14 +32,14 @@ async fn the_metrics_of_the_contract_are_there_and_no_stranger_grows_them() {
     house.gitlab.set_access_token_lifetime(2);
     let mut alice = house.signed_in("alice").await;
     assert_eq!(house.browser().xhr("/private").await.status, 401);
-    until("a refresh for a recheck", async || {
+    appears("a refresh for a recheck", async || {
         alice.xhr("/private").await;
         let text = house.admin("/metrics").await.text();
         text.contains("labgate_session_refreshes_total{").then_some(())
     })
     .await;
     house.gitlab.set_state("alice", UserState::Blocked).expect("alice");
-    until("her end", async || (alice.xhr("/private").await.status == 401).then_some(())).await;
+    appears("her end", async || (alice.xhr("/private").await.status == 401).then_some(())).await;
     let before = house.admin("/metrics").await.text();
     for series in [
         "labgate_build_info{",
@@ -132,7 +132,7 @@ async fn changes_of_trust_are_audited() {
 
     let mut carol = house.signed_in("carol").await;
     house.gitlab.set_state("carol", UserState::Blocked).expect("carol");
-    until("her end", async || (carol.xhr("/private").await.status == 401).then_some(())).await;
+    appears("her end", async || (carol.xhr("/private").await.status == 401).then_some(())).await;
     let line = house.labgate.logged("an end", audit("session_ended")).await;
     assert_eq!(line["user"], "carol@main", "{line}");
     assert!(line["cause"].is_string(), "{line}");
@@ -264,7 +264,7 @@ async fn no_secret_at(level: &str) {
         let heard = String::from_utf8_lossy(&heard.lock().expect("no panic")).into_owned();
         heard.contains("grant_type=refresh_token").then_some(heard)
     };
-    let heard = until("a refresh", async || {
+    let heard = appears("a refresh", async || {
         cookies.extend(
             browser.xhr("/private").await.cookies().iter().map(|cookie| (*cookie).to_owned()),
         );

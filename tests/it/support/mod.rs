@@ -5,9 +5,12 @@
 
 mod browser;
 mod client;
+pub mod http2;
 mod process;
+mod served;
+mod wire;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use labgate::{
     app::App,
@@ -20,12 +23,19 @@ use labgate::{
     gate::Plan,
     session::{KeyRing, Random},
 };
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::{
+    runtime::Handle,
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 pub use self::{
-    browser::Browser,
+    browser::{Browser, Page},
     client::{Answer, send, send_raw},
-    process::{Process, check, labgate, outcome, until},
+    http2::Http2,
+    process::{Process, appears, check, labgate, outcome},
+    served::Served,
+    wire::{Message, PATIENCE, Tap, Wire},
 };
 
 /// The host of the lab's public URL.
@@ -74,6 +84,7 @@ pub struct Setup {
     public_url: Option<String>,
     upstream: Option<String>,
     base_path: String,
+    external_url: Option<String>,
     workers: usize,
 }
 
@@ -132,6 +143,12 @@ impl Setup {
         self
     }
 
+    /// What the development GitLab calls itself; `INTERNAL` stands for where it listens.
+    pub fn external_url(mut self, url: &str) -> Self {
+        self.external_url = Some(url.into());
+        self
+    }
+
     /// So many worker threads; one by default.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -168,6 +185,7 @@ impl Setup {
             clock: clock.clone(),
             keys: Some(keys().await),
             base_path: self.base_path,
+            external_url: self.external_url,
             ..gitlab::Options::default()
         })
         .await
@@ -197,7 +215,10 @@ impl Setup {
             self.more,
         );
         let upstream = self.upstream.unwrap_or_else(|| sample.url());
-        let config = config.replace("GITLAB", gitlab.external_url()).replace("UPSTREAM", &upstream);
+        let config = config
+            .replace("GITLAB", gitlab.external_url())
+            .replace("INTERNAL", &gitlab.url())
+            .replace("UPSTREAM", &upstream);
         Site { gitlab, sample, clock, config }
     }
 }
@@ -205,7 +226,7 @@ impl Setup {
 impl House {
     /// A browser without cookies.
     pub fn browser(&self) -> Browser {
-        Browser::new(self.addr, self.gitlab.addr())
+        Browser::new(self.addr, self.gitlab.addr(), self.gitlab.external_url())
     }
 
     /// A browser in which `user` is signed in.
@@ -241,7 +262,7 @@ impl Lab {
 
     /// A browser without cookies.
     pub fn browser(&self) -> Browser {
-        Browser::new(self.app.addr(), self.gitlab.addr())
+        Browser::new(self.app.addr(), self.gitlab.addr(), self.gitlab.external_url())
     }
 
     /// A browser in which `user` is signed in.
@@ -250,6 +271,14 @@ impl Lab {
         let page = browser.sign_in("/private", user).await;
         assert_eq!(page.status, 200, "{user} can't sign in: {}", page.text());
         browser
+    }
+
+    /// The callback URL, with a code that is not redeemed yet, that GitLab sends `user` to from `authorize`.
+    pub async fn callback(&self, authorize: &str, user: &str) -> String {
+        // Another browser knows nothing of the state, so that there the answer is refused before it is used.
+        let page = self.browser().sign_in(authorize, user).await;
+        assert_eq!(page.status, 400, "{}", page.text());
+        page.url.into()
     }
 
     /// A second labgate with the same configuration, such as a replica or a restart.
@@ -279,8 +308,17 @@ pub fn run(text: &str, clock: &Clock, workers: usize) -> App {
     App::start(plan, clock.clone(), &Handle::current(), workers, &env).expect("labgate")
 }
 
+/// Asks again and again until `holds`, half a minute at most.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Signing keys, made once for all labs: that takes a moment.
-async fn keys() -> Keys {
+pub async fn keys() -> Keys {
     static KEYS: OnceCell<Arc<Keys>> = OnceCell::const_new();
     let make = || async { Arc::new(Keys::generate().await.expect("keys")) };
     Keys::clone(KEYS.get_or_init(make).await)

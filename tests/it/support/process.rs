@@ -45,7 +45,7 @@ pub fn check(text: &str, env: &[(&str, &str)]) -> (i32, String, String) {
 }
 
 /// Waits until `probe` has an answer, for half a minute.
-pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn appears<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = probe().await {
@@ -108,7 +108,7 @@ impl Process {
     pub async fn logged(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = async || self.log().into_iter().find(|line| wanted(line));
         let (said, pid) = (|| self.said(), self.pid());
-        until(&format!("{what} from {pid}, which said: {}", said()), found).await
+        appears(&format!("{what} from {pid}, which said: {}", said()), found).await
     }
 
     /// The first line that contains `text`.
@@ -117,7 +117,7 @@ impl Process {
             let lines = self.lines.lock().expect("no panic");
             lines.iter().find(|line| line.contains(text)).cloned()
         };
-        until(text, found).await
+        appears(text, found).await
     }
 
     /// Where clients and operators connect to.
@@ -142,7 +142,7 @@ impl Process {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> i32 {
-        until("the end of the process", async || self.code()).await
+        appears("the end of the process", async || self.code()).await
     }
 
     /// Resident memory in KiB: `VmRSS` now or `VmHWM` at most.
