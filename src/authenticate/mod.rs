@@ -13,6 +13,7 @@
 mod landing;
 mod refresh;
 mod sign_in;
+mod sign_ins;
 mod sign_out;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ pub use self::{
     landing::landing,
     refresh::{Flights, Refresher},
     sign_in::{Failed, Landed, Start, Started},
+    sign_ins::SignIns,
     sign_out::is_same_origin,
 };
 use crate::{
@@ -50,6 +52,8 @@ pub struct Authenticator {
     pub attempts: Attempts,
     /// What outruns the cookies.
     pub store: Arc<Store>,
+    /// Sign-ins that end; shared by all gates of a process.
+    pub sign_ins: Arc<SignIns>,
     /// Single flights to GitLab.
     pub refresher: Arc<Refresher>,
     /// How long sessions and GitLab's words last.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start     attempt in a sealed cookie ──▶ 302 GitLab
-//! callback  state against the cookie ▶ iss ▶ code ▶ tokens ▶ ID token ▶ user and groups ▶ session under a new id
+//! callback  state against the cookie, spent ▶ iss ▶ code ▶ tokens ▶ ID token ▶ user and groups ▶ session under a new id
 //! ```
 //!
 //! Nothing is redeemed before the state holds. All talk with GitLab runs in a task of its own: a browser that goes away cancels nothing.
@@ -12,6 +12,7 @@ use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Authenticator, site};
 use crate::{
@@ -62,16 +63,16 @@ pub struct Landed {
 #[derive(Debug)]
 pub struct Failed {
     /// Why.
-    pub reason: Attempt,
+    pub reason: Refusal,
     /// The URL that was wanted, if a sign-in of this browser was; check it again before following it.
     pub rd: Option<String>,
-    /// `Set-Cookie` values that end the attempt: its state is good for one answer.
+    /// `Set-Cookie` values that end the attempt: its state is good for one answer. None if this one was not looked at and may come again.
     pub set_cookies: Vec<HeaderValue>,
 }
 
 impl From<Attempt> for Failed {
     fn from(reason: Attempt) -> Self {
-        Self { reason, rd: None, set_cookies: Vec::new() }
+        Self { reason: reason.into(), rd: None, set_cookies: Vec::new() }
     }
 }
 
@@ -124,12 +125,19 @@ impl Authenticator {
                 tracing::debug!(reason = %error, "a callback fits no sign-in of this browser");
                 Attempt::State
             })?;
-        match self.finish(&answer, &attempt, site, now).await {
-            Ok((session, cookie)) => {
-                Ok(Landed { rd: attempt.wish.rd, session, set_cookies: vec![cookie, ended] })
-            },
+        let rd = attempt.wish.rd.clone();
+        let Some(slot) = self.sign_ins.slot() else {
+            let reason = Refusal::Exhausted("sign_ins");
+            return Err(Failed { reason, rd: Some(rd), set_cookies: Vec::new() });
+        };
+        let finished = match self.sign_ins.spend(state, now) {
+            true => self.finish(&answer, attempt, slot, site, now).await,
+            false => Err(Attempt::State),
+        };
+        match finished {
+            Ok((session, cookie)) => Ok(Landed { rd, session, set_cookies: vec![cookie, ended] }),
             Err(reason) => {
-                Err(Failed { reason, rd: Some(attempt.wish.rd), set_cookies: vec![ended] })
+                Err(Failed { reason: reason.into(), rd: Some(rd), set_cookies: vec![ended] })
             },
         }
     }
@@ -138,12 +146,13 @@ impl Authenticator {
     async fn finish(
         &self,
         answer: &Answer<'_>,
-        attempt: &session::Attempt,
+        attempt: session::Attempt,
+        slot: OwnedSemaphorePermit,
         site: Site<'_>,
         now: Timestamp,
     ) -> Result<(Session, HeaderValue), Attempt> {
         let provider = self.providers.get(&attempt.wish.gitlab).ok_or(Attempt::UnknownGitLab)?;
-        let outcome = self.redeem(provider, answer, attempt, now).await;
+        let outcome = self.redeem(provider, answer, attempt, slot, now).await;
         let result = outcome.as_ref().map_or_else(Attempt::code, |_| "signed_in");
         self.metrics.sign_in(provider.name(), result);
         let session = outcome?;
@@ -162,7 +171,8 @@ impl Authenticator {
         &self,
         provider: &Arc<Provider>,
         answer: &Answer<'_>,
-        attempt: &session::Attempt,
+        attempt: session::Attempt,
+        slot: OwnedSemaphorePermit,
         now: Timestamp,
     ) -> Result<Session, Attempt> {
         if answer
@@ -176,9 +186,12 @@ impl Authenticator {
             return Err(refused(error));
         }
         let code = answer.code.as_deref().ok_or(Attempt::Parameters("code"))?.to_owned();
-        let (asked, attempt) = (provider.clone(), attempt.clone());
-        let signed_in =
-            self.background.spawn(async move { ask(&asked, &code, &attempt, now).await });
+        let asked = provider.clone();
+        let signed_in = self.background.spawn(async move {
+            // The task outlives its request, and holds its slot for as long.
+            let _slot = slot;
+            ask(&asked, &code, &attempt, now).await
+        });
         let (identity, tokens) = signed_in.await.map_err(|e| Attempt::Answer(e.into()))??;
         let ruled_groups = provider.ruled_groups(&identity);
         Session::start(identity, ruled_groups, tokens, now, &self.random)

@@ -10,7 +10,7 @@ use super::{
     plan::{Env, Plan},
 };
 use crate::{
-    authenticate::{Authenticator, Flights, Refresher},
+    authenticate::{Authenticator, Flights, Refresher, SignIns},
     clock::Clock,
     config,
     forward::{self, Reserved, Tunnels, Upstream},
@@ -36,6 +36,7 @@ pub struct Shared {
     random: Random,
     store: Arc<Store>,
     flights: Arc<Flights>,
+    sign_ins: Arc<SignIns>,
     roots: Roots,
     tls: Arc<rustls::ClientConfig>,
 }
@@ -84,6 +85,7 @@ impl Shared {
             random,
             store: Arc::new(Store::memory(StoreLimits::default())),
             flights: Arc::default(),
+            sign_ins: Arc::default(),
             roots: Roots::system(),
             tls: forward::tls()?,
         }))
@@ -116,6 +118,7 @@ impl Gate {
             providers,
             codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
             attempts: Attempts::new(&cookie, &config.server.prefix, keys, random.clone()),
+            sign_ins: shared.sign_ins.clone(),
             refresher: Arc::new(Refresher {
                 flights: shared.flights.clone(),
                 background: shared.background.clone(),

@@ -150,7 +150,7 @@ impl Gate {
         let landed = match self.authenticator.callback(target, headers, now).await {
             Ok(landed) => landed,
             // Back button, reload: whoever is signed in is simply sent on.
-            Err(Failed { reason: Attempt::State, .. })
+            Err(Failed { reason: Refusal::Attempt(Attempt::State), .. })
                 if self.is_signed_in(target, headers, now, story).await =>
             {
                 return Ok(respond::redirect(&format!("{}/", target.origin), []));
@@ -158,7 +158,7 @@ impl Gate {
             Err(Failed { reason, rd, set_cookies }) => {
                 story.set_cookies.extend(set_cookies);
                 story.again = rd.map(|rd| self.sign_in_path(&self.landing(&rd, target)));
-                return Err(reason.into());
+                return Err(reason);
             },
         };
         if let Some(reason) = self.playground() {

@@ -99,7 +99,7 @@ const OPEN_TUNNELS: Described =
 const LIMITS_REACHED: Described = counter(
     "labgate_limits_reached_total",
     &["limit"],
-    "Times that one of server.limits was in the way.",
+    "Times that a limit was in the way: one of server.limits, or sign_ins.",
 );
 const RELOAD_SUCCESSFUL: Described = gauge(
     "labgate_config_last_reload_successful",
@@ -234,7 +234,7 @@ impl Metrics {
         self.limits_reached.with_label_values(&[limit]).inc_by(times);
     }
 
-    /// One of `server.limits`, by its name, was in the way.
+    /// A limit, by its name, was in the way.
     pub fn limit_reached(&self, limit: &'static str) {
         self.limits_reached.with_label_values(&[limit]).inc();
     }
