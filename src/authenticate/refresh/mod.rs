@@ -4,29 +4,26 @@
 //! access token alive ──▶ identify ──ok──▶ refresh if it ends soon ──▶ Renewed
 //!        │                  │ 401 ───────▶ refresh ──▶ identify ────▶ Renewed
 //!        └── expired ──▶ refresh                │ 403: blocked … ───▶ Ended
-//!                           │ invalid_grant ────┴──▶ Spent            no word: Unheard
+//!                           │ invalid_grant      │ 401               no word: Unheard
+//!                           └────────────────────┴──▶ the store has a newer copy: that one's turn, else Spent
 //! ```
 //!
 //! GitLab is asked *before* a token is refreshed as long as the token lives, since a refresh for a blocked user answers 500 and uses the refresh token up, while the
 //! question itself gets a clear 403. A refresh kills the old pair at once: the new pair is stored before anything else can fail, and a
 //! request that goes away never cancels the task. Whether a session without a fresh word is still served is decided by its reader.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod flights;
 
-use tokio::{
-    runtime::Handle,
-    sync::watch,
-    time::{Instant, timeout},
-};
+use std::{sync::Arc, time::Duration};
 
+use tokio::runtime::Handle;
+
+pub use self::flights::Flights;
+use self::flights::{Waiting, is_fresh};
 use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
-    session::{Deadlines, Session, SessionId, Store, Tokens},
+    session::{Deadlines, Overlay, Session, Store, Tokens},
     telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
@@ -60,39 +57,28 @@ pub struct Refresher {
     pub clock: Clock,
 }
 
-/// The flights of a process, under way or just landed.
-#[derive(Debug, Default)]
-pub struct Flights(Mutex<HashMap<SessionId, Flight>>);
-
-#[derive(Clone, Debug)]
-struct Flight {
-    outcome: watch::Receiver<Option<Outcome>>,
-    begun: Instant,
-}
-
 impl Refresher {
     /// Lets `session` ask `provider`, beside the request; joins a flight that is in the air or has just landed.
     pub fn begin(self: &Arc<Self>, session: &Arc<Session>, provider: &Arc<Provider>) -> Waiting {
-        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(&session.id).filter(|flight| flight.serves(session)) {
-            return Waiting(flight.outcome.clone());
+        let (waiting, ticket) = self.flights.join(session, self.clock.now(), &self.deadlines);
+        if let Some(ticket) = ticket {
+            let (this, provider) = (self.clone(), provider.clone());
+            self.background.spawn(async move {
+                let outcome = this.fly(&ticket.session, &provider).await;
+                ticket.land(outcome);
+            });
         }
-        sweep(&mut flights);
-        let (landed, outcome) = watch::channel(None);
-        let flight = Flight { outcome: outcome.clone(), begun: Instant::now() };
-        flights.insert(session.id, flight);
-        drop(flights);
-        let (this, session, provider) = (self.clone(), session.clone(), provider.clone());
-        self.background.spawn(async move {
-            let outcome = this.fly(&session, &provider).await;
-            landed.send_replace(Some(outcome));
-        });
-        Waiting(outcome)
+        waiting
     }
 
     async fn fly(&self, session: &Session, provider: &Provider) -> Outcome {
         let began = self.clock.now();
-        let outcome = self.ask(session.clone(), provider, began).await;
+        let outcome = match self.ask(session.clone(), provider, began).await {
+            Outcome::Spent(generation) => {
+                self.read_again(session, generation, provider, began).await
+            },
+            outcome => outcome,
+        };
         let result = match &outcome {
             Outcome::Renewed(_) => "renewed",
             Outcome::Ended => "ended",
@@ -101,6 +87,26 @@ impl Refresher {
         };
         self.metrics.session_recheck(result);
         outcome
+    }
+
+    /// What the store says of a session whose tokens of `generation` are used up: somebody else may have renewed it meanwhile.
+    async fn read_again(
+        &self,
+        session: &Session,
+        generation: u32,
+        provider: &Provider,
+        now: Timestamp,
+    ) -> Outcome {
+        match self.store.get(&session.id, self.clock.now()).await {
+            Some(Overlay::Revoked) => Outcome::Ended,
+            Some(Overlay::Newer(newer)) if newer.generation > generation => {
+                match is_fresh(&newer, now, &self.deadlines) {
+                    true => Outcome::Renewed(newer),
+                    false => self.ask(Session::clone(&newer), provider, now).await,
+                }
+            },
+            Some(Overlay::Newer(_)) | None => Outcome::Spent(generation),
+        }
     }
 
     async fn ask(&self, mut session: Session, provider: &Provider, now: Timestamp) -> Outcome {
@@ -225,50 +231,6 @@ impl Refresher {
     }
 }
 
-impl Flight {
-    /// Whether this flight answers for `session` too, instead of a new one.
-    fn serves(&self, session: &Session) -> bool {
-        let age = self.begun.elapsed();
-        match &*self.outcome.borrow() {
-            None => true,
-            // Later the store alone counts: what it has lost must be asked for again.
-            Some(Outcome::Renewed(new)) => age < REMEMBERED && new.generation > session.generation,
-            Some(Outcome::Ended) => age < REMEMBERED,
-            // An old copy of the cookie says nothing of newer tokens.
-            Some(Outcome::Spent(generation)) => {
-                age < REMEMBERED && *generation >= session.generation
-            },
-            Some(Outcome::Unheard) => age < RETRY,
-        }
-    }
-}
-
-/// A flight to wait for, or not.
-#[derive(Debug)]
-pub struct Waiting(watch::Receiver<Option<Outcome>>);
-
-impl Waiting {
-    /// What came of it, if it comes within `patience`.
-    pub async fn outcome(mut self, patience: Duration) -> Option<Outcome> {
-        let landed = timeout(patience, self.0.wait_for(Option::is_some)).await.ok()?;
-        landed.ok()?.clone()
-    }
-
-    /// What came of it, if it has landed already.
-    pub fn landed(&self) -> Option<Outcome> {
-        self.0.borrow().clone()
-    }
-}
-
-/// Forgets flights that nobody can profit from any more; runs when the map has grown by half since the last time.
-fn sweep(flights: &mut HashMap<SessionId, Flight>) {
-    if flights.len() == flights.capacity() {
-        flights.retain(|_, flight| {
-            flight.outcome.borrow().is_none() || flight.begun.elapsed() < REMEMBERED
-        });
-    }
-}
-
 /// What GitLab gave at the moment `now`, as a session keeps it.
 pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
     Tokens {
@@ -282,59 +244,5 @@ pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
 /// How long before its end an access token is replaced.
 const EARLY: Duration = Duration::from_mins(2);
 
-/// How long late requests with an old cookie get what a flight brought.
-const REMEMBERED: Duration = Duration::from_mins(1);
-
-/// How soon GitLab is asked again about a session on which it gave no word.
-const RETRY: Duration = Duration::from_secs(5);
-
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-    use crate::{identity::Identity, session::Random};
-
-    fn session(generation: u32) -> Arc<Session> {
-        let identity = Identity {
-            gitlab: "main".into(),
-            issuer: "https://gitlab.example.com".into(),
-            sub: "2".into(),
-            username: "alice".into(),
-            name: String::new(),
-            email: None,
-            groups: Vec::new(),
-        };
-        let now = Timestamp::from_unix(1_790_000_000);
-        let tokens = Tokens {
-            access: String::from("access").into(),
-            refresh: None,
-            expires: now,
-            scope: String::new(),
-        };
-        let session = Session::start(identity, 0, tokens, now, &Random::system());
-        Arc::new(Session { generation, ..session.expect("random numbers") })
-    }
-
-    /// Seconds for which a flight that landed with `outcome` answers for a session of generation 1.
-    async fn serves_for(outcome: Option<Outcome>) -> u64 {
-        let flight = Flight { outcome: watch::channel(outcome).1, begun: Instant::now() };
-        let mut seconds = 0;
-        while seconds < 3600 && flight.serves(&session(1)) {
-            advance(Duration::from_secs(1)).await;
-            seconds += 1;
-        }
-        seconds
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_flight_brought_is_remembered_for_a_while_and_never_for_good() {
-        assert_eq!(serves_for(None).await, 3600, "it is under way");
-        assert_eq!(serves_for(Some(Outcome::Renewed(session(2)))).await, 60);
-        assert_eq!(serves_for(Some(Outcome::Renewed(session(1)))).await, 0, "nothing newer");
-        assert_eq!(serves_for(Some(Outcome::Ended)).await, 60);
-        assert_eq!(serves_for(Some(Outcome::Spent(1))).await, 60);
-        assert_eq!(serves_for(Some(Outcome::Spent(0))).await, 0, "of an older copy");
-        assert_eq!(serves_for(Some(Outcome::Unheard)).await, 5);
-    }
-}
+mod tests;
