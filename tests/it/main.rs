@@ -5,6 +5,7 @@
 mod deploy;
 mod id_token;
 mod landing;
+mod person;
 mod recheck;
 mod session;
 mod sign_in;
