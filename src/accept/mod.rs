@@ -15,7 +15,13 @@ mod live;
 mod serve;
 mod wire;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -109,11 +115,12 @@ impl Server {
     pub async fn drain(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         self.live.begin_drain();
+        let open = || self.live.counts.open.load(Relaxed);
         loop {
             let emptied = self.live.emptied.notified();
-            let open = self.live.counts.open.load(std::sync::atomic::Ordering::Relaxed);
-            if open == 0 || timeout_at(deadline, emptied).await.is_err() {
-                return open;
+            if open() == 0 || timeout_at(deadline, emptied).await.is_err() {
+                // Counted now: some have ended while the others were waited for.
+                return open();
             }
         }
     }

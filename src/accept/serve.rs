@@ -92,6 +92,7 @@ impl Protocols {
             }
             let first = tokio::time::timeout_at(deadline, preface(&mut stream, &mut ahead));
             let begun = tokio::select! {
+                biased;
                 begun = first => matches!(begun, Ok(Ok(()))),
                 // No whole request has come: nothing is lost.
                 () = drained => false,
@@ -131,6 +132,8 @@ const MAX_RESETS: usize = 32;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// For a head that had begun when a drain did.
+const LAST_HEAD: Duration = Duration::from_secs(1);
 
 /// Reads until it is certain whether HTTP/2 is spoken; what was read is in `ahead`.
 async fn preface(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> std::io::Result<()> {
@@ -294,6 +297,7 @@ impl Timing {
             if self.live.draining() && !self.ending {
                 self.ending = true;
                 connection.as_mut().shut_down();
+                self.hurry();
             }
             if connection.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
@@ -336,6 +340,18 @@ impl Timing {
             timer.as_mut().reset(deadline);
         }
         false
+    }
+
+    /// A drain waits for requests, but not long for one whose head may never be whole.
+    fn hurry(&mut self) {
+        let now = self.link.wait();
+        if now != self.seen {
+            self.set_deadline(now);
+        }
+        if now.0 == Wait::Head {
+            let soon = Instant::now() + LAST_HEAD;
+            self.deadline = self.deadline.map(|deadline| deadline.min(soon));
+        }
     }
 
     fn set_deadline(&mut self, now: (Wait, u32)) {

@@ -29,13 +29,13 @@ fn follow(
     let known = url.host() == base.host() || serves(host);
     let port = url.port_or_known_default();
     let port_fits = port == base.port_or_known_default() || url.port().is_none();
-    let bare = url.username().is_empty() && url.password().is_none();
+    let anonymous = url.username().is_empty() && url.password().is_none();
     // Our own endpoints would loop, or sign the user out again.
     let ours = url
         .path()
         .strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let followed = url.scheme() == base.scheme() && known && port_fits && bare && !ours;
+    let followed = url.scheme() == base.scheme() && known && port_fits && anonymous && !ours;
     followed.then(|| url.into())
 }
 

@@ -32,11 +32,11 @@ use crate::{
     identity::Identity,
     refusal::Refusal,
     session::{
-        Attempts, Deadlines, Found, Freshness, Overlay, Random, Reading, Session, SessionCodec,
-        Site, Store,
+        Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
+        SessionCodec, Site, Store, Told,
     },
     target::Target,
-    telemetry::Metrics,
+    telemetry::{Metrics, causes},
 };
 
 /// Tells who is asking, and lets people sign in and out.
@@ -71,6 +71,10 @@ pub struct Authenticated {
     pub session: Option<Arc<Session>>,
     /// `Set-Cookie` values that renew or clear the session cookie.
     pub set_cookies: Vec<HeaderValue>,
+    /// What the request's `Cookie` line holds beside the session.
+    pub others: Others,
+    /// What upstreams are told about the user, if it was put together before.
+    pub told: Told,
 }
 
 impl Authenticated {
@@ -94,12 +98,20 @@ impl Authenticator {
         let site = site(target);
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
-            Reading::Broken => {
-                Ok(Authenticated { session: None, set_cookies: vec![self.codec.clear(site)] })
-            },
-            Reading::Session(found) => match self.current(*found, now).await? {
-                Some((session, renew)) => Ok(self.somebody(session, renew, site, now)),
-                None => Ok(Authenticated::default()),
+            Reading::Broken => Ok(Authenticated {
+                set_cookies: vec![self.codec.clear(site)],
+                ..Authenticated::default()
+            }),
+            Reading::Session(Found { session, renew, others, told }) => {
+                match self.current(session.clone(), renew, now).await? {
+                    Some((current, renew)) => {
+                        let same = Arc::ptr_eq(&current, &session);
+                        let told = if same { told } else { Told::default() };
+                        let who = self.somebody(current, renew, site, now);
+                        Ok(Authenticated { others, told, ..who })
+                    },
+                    None => Ok(Authenticated::default()),
+                }
             },
         }
     }
@@ -107,15 +119,15 @@ impl Authenticator {
     /// The session as it stands now, and whether its cookie is behind.
     async fn current(
         &self,
-        found: Found,
+        session: Arc<Session>,
+        renew: bool,
         now: Timestamp,
     ) -> Result<Option<(Arc<Session>, bool)>, Refusal> {
-        let Found { session, renew } = found;
         let seen = session.seen;
         let (mut session, mut renew) = match self.store.get(&session.id, now).await {
             Some(Overlay::Revoked) => return Ok(None),
             Some(Overlay::Newer(newer)) if newer.generation > session.generation => (newer, true),
-            Some(Overlay::Newer(_)) | None => (Arc::new(session), renew),
+            Some(Overlay::Newer(_)) | None => (session, renew),
         };
         if session.seen < seen {
             Arc::make_mut(&mut session).seen = seen;
@@ -132,7 +144,9 @@ impl Authenticator {
             return Ok(None);
         };
         renew |= session.generation > before;
-        renew |= Arc::make_mut(&mut session).touch(now, &self.deadlines);
+        if session.needs_touch(now, &self.deadlines) {
+            renew |= Arc::make_mut(&mut session).touch(now, &self.deadlines);
+        }
         Ok(Some((session, renew)))
     }
 
@@ -183,12 +197,12 @@ impl Authenticator {
             match self.codec.pack(&session, site, now) {
                 Ok(packed) => set_cookies.push(packed.cookie),
                 Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's cookie could not be renewed"
                 ),
             }
         }
-        Authenticated { session: Some(session), set_cookies }
+        Authenticated { session: Some(session), set_cookies, ..Authenticated::default() }
     }
 }
 

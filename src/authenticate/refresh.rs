@@ -27,7 +27,7 @@ use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
     session::{Deadlines, Session, SessionId, Store, Tokens},
-    telemetry::{Audit, AuditEvent, Metrics},
+    telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
 /// What asking GitLab about a session came to.
@@ -168,7 +168,7 @@ impl Refresher {
             Err(error) => {
                 tracing::warn!(
                     gitlab = provider.name(),
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's tokens could not be refreshed"
                 );
                 Err(self.refreshed("failed", Outcome::Unheard))
@@ -190,7 +190,7 @@ impl Refresher {
             IdentifyError::Unavailable { .. } | IdentifyError::Answer(_) => {
                 tracing::warn!(
                     user = %session.identity,
-                    error = error as &dyn std::error::Error,
+                    error = causes(error),
                     "GitLab gave no word on a session"
                 );
                 Outcome::Unheard
@@ -280,10 +280,10 @@ pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
 }
 
 /// How long before its end an access token is replaced.
-const EARLY: Duration = Duration::from_secs(120);
+const EARLY: Duration = Duration::from_mins(2);
 
 /// How long late requests with an old cookie get what a flight brought.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// How soon GitLab is asked again about a session on which it gave no word.
 const RETRY: Duration = Duration::from_secs(5);

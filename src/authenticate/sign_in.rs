@@ -1,4 +1,4 @@
-//! Signing in: authorization code with S256, `state` and `nonce` (RFC 6749, RFC 7636, OpenID Connect Core 3.1).
+//! Signing in: authorization code with S256, `state` and `nonce` (RFC 6749, RFC 7636, `OpenID` Connect Core 3.1).
 //!
 //! ```text
 //! start     attempt in a sealed cookie ──▶ 302 GitLab

@@ -1,5 +1,7 @@
 //! Signing out: the session ends for every copy of its cookie.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{Authenticator, site};
@@ -16,7 +18,7 @@ impl Authenticator {
         target: &Target,
         headers: &HeaderMap,
         now: Timestamp,
-    ) -> (Option<Session>, HeaderValue) {
+    ) -> (Option<Arc<Session>>, HeaderValue) {
         let site = site(target);
         let ended = match self.codec.read(headers, site) {
             Reading::Session(found) => self.revoke(found.session, "sign_out", now).await,
@@ -39,10 +41,10 @@ impl Authenticator {
 
     async fn revoke(
         &self,
-        session: Session,
+        session: Arc<Session>,
         cause: &'static str,
         now: Timestamp,
-    ) -> Option<Session> {
+    ) -> Option<Arc<Session>> {
         if self.is_revoked(&session, now).await {
             return None;
         }

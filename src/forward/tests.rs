@@ -813,7 +813,7 @@ async fn an_https_upstream_is_verified() {
         match sent {
             Ok(response) => assert!(fine && response.status() == StatusCode::OK),
             Err(refusal) => {
-                assert!(!fine && refusal.code() == "upstream_unreachable", "{refusal:?}")
+                assert!(!fine && refusal.code() == "upstream_unreachable", "{refusal:?}");
             },
         }
     }

@@ -5,11 +5,11 @@
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
-use super::{Gate, encoded, story::Story};
+use super::{Gate, encoded, plan::redirect_uri, story::Story};
 use crate::{
     authenticate::{Failed, Start, is_same_origin, landing},
     body::{Body, Response},
@@ -109,7 +109,7 @@ impl Gate {
             (name, _) => name.to_owned(),
         };
         // Another site must not be able to sign somebody out of GitLab with a link.
-        let fetch_site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+        let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let asked_here = matches!(fetch_site, None | Some(b"same-origin" | b"none"));
         let other = query.get("account") == "other" && asked_here;
         self.begin(&gitlab, rd, other, target, headers, query, now, story)
@@ -131,7 +131,7 @@ impl Gate {
         let start = Start {
             provider,
             rd,
-            redirect_uri: format!("{}{}/callback", self.home(target, None), self.prefix),
+            redirect_uri: redirect_uri(self.home(target, None), &self.prefix),
             other_account,
             forwarded: query.pairs().collect(),
         };
@@ -206,7 +206,7 @@ impl Gate {
         let (session, cleared) = self.authenticator.sign_out(target, headers, now).await;
         story.set_cookies.push(cleared);
         if session.is_some() {
-            story.audit(AuditEvent::SignOut, session.as_ref());
+            story.audit(AuditEvent::SignOut, session.as_deref());
         }
         let provider = session
             .as_ref()
@@ -219,7 +219,9 @@ impl Gate {
             gitlab: provider.map(|provider| (provider.label(), provider.base_url().as_str())),
             rd: rd.as_deref(),
         };
-        Ok(respond::signed_out_page(&done, &self.voice(story)))
+        let again = rd.as_deref().map(|rd| self.sign_in_path(rd));
+        let voice = Voice { again: again.as_deref(), ..self.voice(story) };
+        Ok(respond::signed_out_page(&done, &voice))
     }
 
     async fn userinfo<'g>(

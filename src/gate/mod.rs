@@ -234,7 +234,7 @@ impl Gate {
         }
     }
 
-    /// The request as the upstream gets it; the order is hop-by-hop, strip, set.
+    /// The request as the upstream gets it: what only labgate may say is stripped, hop-by-hop fields and whatever `Connection` names go, then labgate's own are set.
     fn outgoing(
         &self,
         target: &Target,
@@ -253,12 +253,15 @@ impl Gate {
             host: &target.origin.host,
             port: target.origin.port_or_default(),
         };
-        let passage = forward::prepare(&mut request, &caller)?;
         let headers = request.headers_mut();
         self.headers.strip(headers);
-        self.cookie.strip(headers);
+        self.cookie.strip(headers, &permit.who().others);
+        let passage = forward::prepare(&mut request, &caller)?;
+        let headers = request.headers_mut();
         if let Some(identity) = permit.who().identity() {
-            self.headers.write(identity, headers);
+            for (name, value) in permit.who().told.get_or_init(|| self.headers.render(identity)) {
+                headers.insert(name.clone(), value.clone());
+            }
         }
         headers.insert(REQUEST_ID, story.request_id.to_header());
         Ok((request, passage))

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
 use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::{
     Session,
-    cookie::{MAX_COOKIE, SessionCookie, Site},
+    cache::{Cache, Opened, Told},
+    cookie::{MAX_COOKIE, Others, SessionCookie, Site},
     deadlines::Deadlines,
     payload::{self, TooLong},
     random::Random,
@@ -23,6 +24,7 @@ pub struct SessionCodec {
     keys: Arc<KeyRing>,
     deadlines: Deadlines,
     random: Random,
+    cache: Arc<Cache>,
 }
 
 /// A session on its way to the browser.
@@ -42,16 +44,20 @@ pub enum Reading {
     /// There is one, but none that opens: clear it.
     Broken,
     /// The first that opens.
-    Session(Box<Found>),
+    Session(Found),
 }
 
 /// A session out of a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// The session, as old as the cookie is; the store may know a newer one.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// Whether an older key or format sealed it, so that the cookie should be renewed.
     pub renew: bool,
+    /// What else is in the request's `Cookie` line.
+    pub others: Others,
+    /// Kept with the opened cookie: what is said about the session as it is in there.
+    pub told: Told,
 }
 
 /// Why a session got no cookie.
@@ -73,7 +79,7 @@ impl SessionCodec {
         deadlines: Deadlines,
         random: Random,
     ) -> Self {
-        Self { cookie, keys, deadlines, random }
+        Self { cookie, keys, deadlines, random, cache: Arc::default() }
     }
 
     /// The `Set-Cookie` that carries `session`, without the groups that don't fit.
@@ -103,6 +109,18 @@ impl SessionCodec {
 
     /// The first session cookie of a request that opens.
     pub fn read(&self, request: &HeaderMap, site: Site<'_>) -> Reading {
+        let mut lines = request.get_all(COOKIE).iter();
+        let line = match (lines.next(), lines.next()) {
+            (None, _) => return Reading::Nothing,
+            (line, None) => line,
+            // Several lines are rare, and not worth remembering.
+            (Some(_), Some(_)) => None,
+        };
+        if let Some(Opened { session, renew, others, told }) =
+            line.and_then(|line| self.cache.get(line, site))
+        {
+            return Reading::Session(Found { session, renew, others, told });
+        }
         let candidates = self.cookie.read(request, site);
         if !candidates.present {
             return Reading::Nothing;
@@ -111,7 +129,13 @@ impl SessionCodec {
         let audience = self.cookie.audience(site);
         let mut found =
             candidates.values.into_iter().filter_map(|text| self.open(&name, audience, text));
-        found.next().map_or(Reading::Broken, |found| Reading::Session(Box::new(found)))
+        let Some(mut found) = found.next() else { return Reading::Broken };
+        if let Some(line) = line {
+            found.others = self.cookie.others(line);
+            let Found { session, renew, others, told } = found.clone();
+            self.cache.put(line, site, Opened { session, renew, others, told });
+        }
+        Reading::Session(found)
     }
 
     /// The `Set-Cookie` that ends a session cookie.
@@ -131,7 +155,13 @@ impl SessionCodec {
         let session = payload::decode(&opened.bytes)
             .inspect_err(|error| debug!(%error, "a session cookie can't be read"))
             .ok()?;
-        Some(Found { session, renew: opened.old_key })
+        let session = Arc::new(session);
+        Some(Found {
+            session,
+            renew: opened.old_key,
+            others: Others::Unknown,
+            told: Told::default(),
+        })
     }
 }
 

@@ -12,7 +12,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{COOKIE, SET_COOKIE},
+};
 
 use super::jar;
 use crate::config::{CookieSettings, SameSite};
@@ -62,6 +65,18 @@ pub(super) const MAX_COOKIE: usize = 4096;
 
 const ATTEMPT: &str = "-attempt-";
 const PREFIXES: [&str; 3] = ["__Host-", "__Secure-", ""];
+
+/// The one `Cookie` line of a request without labgate's cookies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody has looked yet, or there are several lines.
+    #[default]
+    Unknown,
+    /// Nothing is left.
+    None,
+    /// This is left.
+    Line(HeaderValue),
+}
 
 impl SessionCookie {
     /// The cookie of `[session] cookie`.
@@ -126,9 +141,21 @@ impl SessionCookie {
         read(headers, self.name(site).as_bytes())
     }
 
-    /// Removes all of labgate's cookies from a request; the others stay byte for byte, in order.
-    pub fn strip(&self, headers: &mut HeaderMap) {
-        jar::strip(headers, |name| self.owns(name));
+    /// Removes all of labgate's cookies from a request; the others stay byte for byte, in order. `others` saves the work where it is known.
+    pub fn strip(&self, headers: &mut HeaderMap, others: &Others) {
+        match others {
+            Others::Unknown => jar::strip(headers, |name| self.owns(name)),
+            Others::None => drop(headers.remove(COOKIE)),
+            Others::Line(line) => drop(headers.insert(COOKIE, line.clone())),
+        }
+    }
+
+    /// What is left of a `Cookie` line without labgate's cookies.
+    pub(super) fn others(&self, line: &HeaderValue) -> Others {
+        let mut alone = HeaderMap::with_capacity(1);
+        alone.insert(COOKIE, line.clone());
+        self.strip(&mut alone, &Others::Unknown);
+        alone.remove(COOKIE).map_or(Others::None, Others::Line)
     }
 
     /// Removes each `Set-Cookie` by which an upstream would set one of labgate's cookies, keeps the others in order; returns how many went.

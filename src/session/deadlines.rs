@@ -90,11 +90,16 @@ impl Session {
 
     /// Notes a request, once in a tenth of the idle timeout; true if the cookie must be renewed to carry that.
     pub fn touch(&mut self, now: Timestamp, deadlines: &Deadlines) -> bool {
-        let stale = deadlines.idle.is_some_and(|idle| now.since(self.seen) >= idle / 10);
+        let stale = self.needs_touch(now, deadlines);
         if stale {
             self.seen = now;
         }
         stale
+    }
+
+    /// Whether [`Self::touch`] would change it.
+    pub fn needs_touch(&self, now: Timestamp, deadlines: &Deadlines) -> bool {
+        deadlines.idle.is_some_and(|idle| now.since(self.seen) >= idle / 10)
     }
 }
 

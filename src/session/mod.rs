@@ -8,6 +8,7 @@
 //! Who may have a session and when GitLab is asked again is `authenticate`'s.
 
 mod attempt;
+mod cache;
 mod codec;
 mod cookie;
 mod deadlines;
@@ -26,8 +27,9 @@ use zeroize::Zeroizing;
 
 pub use self::{
     attempt::{Attempt, AttemptError, Attempts, Wish},
+    cache::Told,
     codec::{Found, PackError, Packed, Reading, SessionCodec},
-    cookie::{Candidates, CookieError, SessionCookie, Site},
+    cookie::{Candidates, CookieError, Others, SessionCookie, Site},
     deadlines::{Deadlines, End, Freshness},
     random::{NoRandom, Random},
     seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},

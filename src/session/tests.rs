@@ -99,7 +99,7 @@ pub(super) fn pair(set_cookie: &HeaderValue) -> String {
 
 fn found(codec: &SessionCodec, lines: &[&str]) -> Option<Session> {
     match codec.read(&request(lines), SITE) {
-        Reading::Session(found) => Some(found.session),
+        Reading::Session(found) => Some(Session::clone(&found.session)),
         Reading::Nothing | Reading::Broken => None,
     }
 }
@@ -193,6 +193,30 @@ fn a_cookie_counts_for_its_own_site_only() {
     assert!(matches!(codec.read(&request(&[&cookie]), shouted), Reading::Session(_)));
 }
 
+/// What is answered from memory is what opening gave, without our cookies and for this site alone.
+#[test]
+fn a_line_that_was_opened_is_remembered_as_it_was() {
+    let codec = codec(ring(&[1]));
+    let session = session(3, 2);
+    let cookie = packed(&codec, &session);
+    let line = format!("a=1; {cookie}; b=\"2\"");
+    for _ in 0..2 {
+        let Reading::Session(found) = codec.read(&request(&[&line]), SITE) else {
+            panic!("it opens");
+        };
+        assert_eq!(*found.session, session);
+        assert_eq!(found.others, Others::Line(HeaderValue::from_static("a=1; b=\"2\"")));
+    }
+    let Reading::Session(alone) = codec.read(&request(&[&cookie]), SITE) else {
+        panic!("it opens");
+    };
+    assert_eq!(alone.others, Others::None);
+    let other = Site { host: "other.example.com", secure: true };
+    assert!(matches!(codec.read(&request(&[&line]), other), Reading::Broken));
+    assert!(matches!(codec.read(&request(&[&format!("{line}x")]), SITE), Reading::Session(_)));
+    assert!(matches!(codec.read(&request(&[&cookie[..cookie.len() - 1]]), SITE), Reading::Broken));
+}
+
 /// B5: an old key opens and asks for renewal; a removed one does not open.
 #[test]
 fn keys_rotate() {
@@ -202,7 +226,7 @@ fn keys_rotate() {
     let Reading::Session(found) = rotated.read(&request(&[&old]), SITE) else {
         panic!("an old key opens");
     };
-    assert_eq!((found.renew, &found.session), (true, &session));
+    assert_eq!((found.renew, &*found.session), (true, &session));
     let renewed = packed(&rotated, &found.session);
     let Reading::Session(found) = codec(ring(&[2])).read(&request(&[&renewed]), SITE) else {
         panic!("the newest key has sealed");
@@ -505,7 +529,7 @@ fn stripping_leaves_other_cookies_byte_for_byte() {
     for (before, after) in table {
         let mut headers = request(before);
         headers.insert("x-other", HeaderValue::from_static("stays"));
-        cookie(None).strip(&mut headers);
+        cookie(None).strip(&mut headers, &Others::Unknown);
         let left: Vec<_> =
             headers.get_all(COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect();
         let after: Vec<_> = after.iter().map(|line| line.as_bytes().to_vec()).collect();
@@ -550,7 +574,7 @@ proptest! {
         let is_ours = |piece: &&String| piece.to_lowercase().contains("labgate");
         let before = pieces.join(";");
         let mut headers = request(&[&before]);
-        cookie(None).strip(&mut headers);
+        cookie(None).strip(&mut headers, &Others::Unknown);
         let after = headers.get(COOKIE).map_or("", |line| line.to_str().unwrap());
         let kept: Vec<&str> = pieces.iter().filter(|piece| !is_ours(piece)).map(String::as_str).collect();
         if kept.len() == pieces.len() {
@@ -571,7 +595,7 @@ proptest! {
         let mut headers: HeaderMap = [(COOKIE, value.clone()), (SET_COOKIE, value)].into_iter().collect();
         let cookie = cookie(None);
         prop_assert!(cookie.read(&headers, SITE).values.is_empty());
-        cookie.strip(&mut headers);
+        cookie.strip(&mut headers, &Others::Unknown);
         cookie.drop_hostile_set_cookies(&mut headers);
     }
 

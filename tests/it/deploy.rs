@@ -2,13 +2,6 @@
 //!
 //! What only a cluster, a container engine or systemd could show is left to the READMEs beside the files; `tests/image` builds the image.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail by panicking, its helpers too"
-)]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

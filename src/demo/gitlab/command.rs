@@ -126,7 +126,6 @@ const GROUPS_AT_ONCE: u32 = 50_000;
 
 impl Instance {
     /// Carries out one command.
-    #[expect(clippy::too_many_lines, reason = "a flat table: one short arm a command")]
     pub(super) fn apply(&self, command: Command) -> Result<(), CommandError> {
         let now = self.clock.now();
         let world = &mut *self.world();

@@ -66,6 +66,11 @@ impl Browser {
         self.cookies.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
     }
 
+    /// The session as a `Cookie` field says it.
+    pub fn session(&self) -> String {
+        format!("__Host-labgate={}", self.cookie("__Host-labgate").expect("a session"))
+    }
+
     /// The names of all cookies, GitLab's own left out.
     pub fn cookie_names(&self) -> Vec<&str> {
         let own = self.cookies.iter().filter(|cookie| cookie.name != "_gitlab_session");
@@ -102,7 +107,7 @@ impl Browser {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let url = self.absolute(path);
+        let url = absolute(path);
         self.fetch(method, &url, headers, body).await
     }
 
@@ -139,7 +144,7 @@ impl Browser {
 
     /// A navigation that follows redirects, GitLab's script included, until a page stays.
     pub async fn open(&mut self, path: &str) -> Page {
-        let url = self.absolute(path);
+        let url = absolute(path);
         self.follow(Method::GET, url, String::new()).await
     }
 
@@ -168,16 +173,6 @@ impl Browser {
 
     fn is_gitlab(&self, url: &Url) -> bool {
         self.gitlab(url).is_some()
-    }
-
-    fn absolute(&self, path: &str) -> Url {
-        let base = Url::parse(&format!("https://{}", super::HOST)).expect("a URL");
-        // Joined by hand: a path must go out byte for byte.
-        match path.starts_with('/') {
-            true => Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))),
-            false => Url::parse(path),
-        }
-        .expect("a URL")
     }
 
     async fn follow(&mut self, mut method: Method, mut url: Url, mut body: String) -> Page {
@@ -279,6 +274,16 @@ impl Browser {
     }
 }
 
+fn absolute(path: &str) -> Url {
+    let base = Url::parse(&format!("https://{}", super::HOST)).expect("a URL");
+    // Joined by hand: a path must go out byte for byte.
+    match path.starts_with('/') {
+        true => Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))),
+        false => Url::parse(path),
+    }
+    .expect("a URL")
+}
+
 struct Form {
     action: String,
     body: String,
@@ -292,15 +297,15 @@ fn form(html: &str, user: &str) -> Option<Form> {
         for input in tags(form, "input") {
             body.append_pair(&attribute(input, "name")?, &attribute(input, "value")?);
         }
-        if let Some((name, value)) = wanted {
+        for (name, value) in wanted {
             body.append_pair(&name, &value);
         }
         Some(Form { action: attribute(form, "action").unwrap_or_default(), body: body.finish() })
     })
 }
 
-/// A button labelled `label`; with name and value if it has them.
-fn button(form: &str, label: &str) -> Option<Option<(String, String)>> {
+/// Name and value of a button labelled `label`; an empty list if it has none.
+fn button(form: &str, label: &str) -> Option<Vec<(String, String)>> {
     let found = form.split("<button").skip(1).find(|button| {
         let text = button.split_once('>').map_or("", |(_, text)| text);
         let text = text.split("</button>").next().unwrap_or_default();
@@ -308,8 +313,8 @@ fn button(form: &str, label: &str) -> Option<Option<(String, String)>> {
             text.split('<').filter_map(|part| part.split('>').next_back()).collect();
         plain.trim().starts_with(label)
     })?;
-    let name = attribute(found, "name");
-    Some(name.and_then(|name| Some((name, attribute(found, "value")?))))
+    let pair = attribute(found, "name").zip(attribute(found, "value"));
+    Some(pair.into_iter().collect())
 }
 
 fn tags<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {

@@ -5,8 +5,12 @@
 
 mod browser;
 mod client;
+pub mod http2;
+mod process;
+mod served;
+mod wire;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use labgate::{
     app::App,
@@ -28,6 +32,10 @@ use tokio::{
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
+    http2::Http2,
+    process::{Process, appears, check, labgate, outcome},
+    served::Served,
+    wire::{Message, PATIENCE, Tap, Wire},
 };
 
 /// The host of the lab's public URL.
@@ -41,6 +49,27 @@ pub struct Lab {
     pub clock: Clock,
     /// The configuration as text; start another labgate with parts of it.
     pub config: String,
+}
+
+/// The lab with labgate as a process of its own, which follows the clock of the machine.
+pub struct House {
+    pub gitlab: DevGitlab,
+    pub sample: SampleApp,
+    pub labgate: Process,
+    pub addr: SocketAddr,
+    pub admin: SocketAddr,
+    /// The configuration that it was started with.
+    pub config: String,
+    /// The file that holds it.
+    pub path: PathBuf,
+}
+
+/// What stands around labgate, and the configuration that fits it.
+struct Site {
+    gitlab: DevGitlab,
+    sample: SampleApp,
+    clock: Clock,
+    config: String,
 }
 
 /// How a lab differs from the usual one.
@@ -128,6 +157,21 @@ impl Setup {
 
     /// Starts it all.
     pub async fn start(self) -> Lab {
+        let workers = self.workers.max(1);
+        let Site { gitlab, sample, clock, config } = self.furnish().await;
+        let app = run(&config, &clock, workers);
+        Lab { gitlab, sample, app, clock, config }
+    }
+
+    /// Starts it all, labgate as a process with `env` alone in its environment.
+    pub async fn process(self, env: &[(&str, &str)]) -> House {
+        let Site { gitlab, sample, config, .. } = self.furnish().await;
+        let labgate = Process::with(&config, env);
+        let (addr, admin) = labgate.addresses().await;
+        House { gitlab, sample, addr, admin, config, path: labgate.path(), labgate }
+    }
+
+    async fn furnish(self) -> Site {
         let clock = Clock::system();
         let public_url = self.public_url.unwrap_or_else(|| format!("https://{HOST}"));
         let redirect = match public_url.as_str() {
@@ -159,7 +203,7 @@ impl Setup {
              [gitlab.main]\nbase_url = \"GITLAB\"\nclient_id = \"{id}\"\n{}\n{}\n\
              [session]\nkeys = [\"{}\"]\n{}\n[identity]\n{}\n{}\n{}\n",
             self.server,
-            match self.gitlab.contains("client_secret") {
+            match self.gitlab.contains("client_secret =") {
                 true => String::new(),
                 false => format!("client_secret = \"{secret}\""),
             },
@@ -175,9 +219,39 @@ impl Setup {
             .replace("GITLAB", gitlab.external_url())
             .replace("INTERNAL", &gitlab.url())
             .replace("UPSTREAM", &upstream);
-        let app = run(&config, &clock, self.workers.max(1));
-        Lab { gitlab, sample, app, clock, config }
+        Site { gitlab, sample, clock, config }
     }
+}
+
+impl House {
+    /// A browser without cookies.
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.addr, self.gitlab.addr(), self.gitlab.external_url())
+    }
+
+    /// A browser in which `user` is signed in.
+    pub async fn signed_in(&self, user: &str) -> Browser {
+        let mut browser = self.browser();
+        let page = browser.sign_in("/private", user).await;
+        assert_eq!(page.status, 200, "{user} can't sign in: {}", page.text());
+        browser
+    }
+
+    /// The answer to one GET of the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        get(self.admin, path).await
+    }
+
+    /// Writes another configuration into the file.
+    pub fn write(&self, config: &str) {
+        std::fs::write(&self.path, config).expect("a file");
+    }
+}
+
+/// The answer to one GET, whatever the host.
+pub async fn get(addr: SocketAddr, path: &str) -> Answer {
+    let request = http::Request::get(path).header("host", addr.to_string()).body(String::new());
+    send(addr, request.expect("a request")).await
 }
 
 impl Lab {
@@ -214,8 +288,7 @@ impl Lab {
 
     /// The answer to one GET of the admin listener.
     pub async fn admin(&self, path: &str) -> Answer {
-        let request = http::Request::get(path).header("host", "admin").body(String::new());
-        send(self.app.admin_addr(), request.expect("a request")).await
+        get(self.app.admin_addr(), path).await
     }
 
     /// The value of one metric, labels included in `series`; zero if it is not there.
@@ -236,7 +309,7 @@ pub fn run(text: &str, clock: &Clock, workers: usize) -> App {
 }
 
 /// Asks again and again until `holds`, half a minute at most.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
