@@ -1,6 +1,12 @@
 //! All integration tests, one binary; one module per capability, all of them against the [`support::Lab`].
 
 #![expect(unreachable_pub, reason = "modules of one test binary")]
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "helpers of tests, which clippy does not take for tests, may fail them"
+)]
 
 mod bad_input;
 mod browser;
