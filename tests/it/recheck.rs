@@ -400,7 +400,7 @@ fn email(userinfo: &Answer) -> String {
 /// GitLab may write its issuer with a final slash, which labgate knows only after it could ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_while_gitlab_is_silent_loses_nobody_whatever_the_issuer_looks_like() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     let slashed = format!("{}/", lab.gitlab.external_url());
     lab.gitlab.overlay(Document::Discovery, json!({ "issuer": slashed }));
     lab.gitlab.tamper(Tamper::claim("iss", json!(slashed)));
@@ -418,7 +418,7 @@ async fn a_restart_while_gitlab_is_silent_loses_nobody_whatever_the_issuer_looks
 /// RFC 9111: a cache between must not hand one person's session to others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_session_rides_on_no_cacheable_response() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     let mut alice = lab.signed_in("alice").await;
     lab.clock.turn(TOO_OLD);
     let answer = alice.xhr("/private").await;
@@ -429,7 +429,7 @@ async fn a_renewed_session_rides_on_no_cacheable_response() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_of_an_unconfirmed_session_comes_back_by_itself() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     let mut alice = lab.signed_in("alice").await;
     lab.gitlab.set_silent(true);
     lab.clock.turn(PAST_GRACE);
