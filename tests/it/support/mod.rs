@@ -209,7 +209,11 @@ impl Setup {
             },
             self.gitlab,
             key.as_str(),
-            self.session,
+            // A busy machine must not look like a GitLab that does not answer.
+            match self.session.contains("recheck_timeout") {
+                true => self.session,
+                false => format!("recheck_timeout = \"20s\"\n{}", self.session),
+            },
             self.identity,
             self.routes.as_deref().unwrap_or(ROUTES),
             self.more,
