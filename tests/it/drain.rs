@@ -69,7 +69,7 @@ async fn what_has_begun_finishes_and_nothing_new_begins() {
     // Connected without a word, and with half a head.
     let (mut silent, mut half) =
         (Wire::to(addr).await, Wire::say(addr, "GET / HTTP/1.1\r\nHo").await);
-    eventually("all are connected", async || lab.metric("labgate_open_connections").await >= 7.0)
+    eventually("all are connected", async || lab.count("labgate_open_connections").await >= 7)
         .await;
 
     let Lab { app, gitlab: _gitlab, .. } = lab;

@@ -20,11 +20,11 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("short")),
         length @ 126..65536 => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend(u16::try_from(length).expect("middling").to_be_bytes());
         },
         length => {
-            frame.push(0x80 | 127);
+            frame.push(0x80 | 0x7f);
             frame.extend((length as u64).to_be_bytes());
         },
     }
@@ -235,12 +235,12 @@ async fn tunnels_are_counted_and_limited_and_their_places_come_back() {
     let lab = setup.start().await;
     let session = lab.signed_in("alice").await.session();
     let (first, second) = (opened(&lab, &session).await, opened(&lab, &session).await);
-    assert_eq!(lab.metric("labgate_open_tunnels").await, 2.0);
+    assert_eq!(lab.count("labgate_open_tunnels").await, 2);
     let refused = Wire::say(lab.app.addr(), handshake("/ws", &session)).await.answer().await;
     assert_eq!(refused.status(), 503);
     assert!(!refused.values("retry-after").is_empty());
     drop((first, second));
-    eventually("both are closed", async || lab.metric("labgate_open_tunnels").await == 0.0).await;
+    eventually("both are closed", async || lab.count("labgate_open_tunnels").await == 0).await;
     opened(&lab, &session).await;
 }
 
