@@ -35,7 +35,7 @@ async fn refuses(addr: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_begun_finishes_and_nothing_new_begins() {
-    let (lab, tap) = tapped("drain = '20s'").await;
+    let (lab, tap) = tapped("drain = '20s', header = '60s'").await;
     let (addr, admin) = (lab.app.addr(), lab.app.admin_addr());
     assert_eq!(readiness(admin).await.status, 200);
     // Idle after an answer.
