@@ -75,11 +75,26 @@ impl App {
         cores: usize,
         env: Env<'_>,
     ) -> Result<Self, AppError> {
+        let listener = accept::bind(plan.config.server.listen)?;
+        Self::start_on(listener, plan, clock, background, cores, env)
+    }
+
+    /// The same on a socket that listens already, whatever `server.listen` says.
+    ///
+    /// # Errors
+    /// When the admin address is taken, or the gate can't be built.
+    pub fn start_on(
+        listener: TcpListener,
+        plan: Plan,
+        clock: Clock,
+        background: &Handle,
+        cores: usize,
+        env: Env<'_>,
+    ) -> Result<Self, AppError> {
         let config = plan.config.clone();
         let limits = &config.server.limits;
         let shared = Shared::new(limits, clock, background.clone(), cores)?;
         let gate = Arc::new(Gate::build(plan, &shared, env)?);
-        let listener = accept::bind(config.server.listen)?;
         let admin_listener = accept::bind(config.server.admin)?;
         let front = Arc::new(Front { gate: ArcSwap::new(gate.clone()) });
         let settings = accept::Settings::from(&config.server);

@@ -1,16 +1,17 @@
 //! labgate puts GitLab sign-in in front of any web application.
 //!
 //! A browser's request meets one short line of verbs, told in [`gate`]: *route* it, *authenticate* whoever asks, *authorize* them against the
-//! route's policy, then *forward* the request or *respond* with the reason why not. Everything else is a noun that those verbs use.
+//! route's policy, then *forward* the request or *respond* with the reason why not. Everything else is a noun that those verbs use. The same
+//! story for those who run it is `docs/how-it-works.md`.
 //!
 //! ```text
 //! floor 6  cli                                 the only room that prints or exits
 //! floor 5  app  demo                           the running process; the development GitLab and sample app
 //! floor 4  gate                                the order of the verbs: handle, admit, finish
 //! floor 3  accept  route  authenticate  authorize  forward  respond
-//! floor 2  session  gitlab
-//! floor 1  telemetry  target  identity
-//! floor 0  config  body  refusal  clock
+//! floor 2  session  gitlab                     who is remembered; what GitLab says
+//! floor 1  telemetry  target  identity         what operators see; what was asked for; who asks
+//! floor 0  config  body  refusal  clock        what was configured; what flows; why not; when
 //! ```
 //!
 //! A room imports lower floors only, never its own; `tests/tidy.rs` checks that.

@@ -42,6 +42,7 @@ fn the_repository_follows_its_plan() {
     let texts = files(&|path| !docs::is_binary(path));
     violations.extend(texts.iter().flat_map(docs::machine_paths));
     violations.extend(docs::config_reference(&sources, &texts));
+    violations.extend(docs::links(&texts));
     report(&violations);
 }
 

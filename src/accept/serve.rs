@@ -317,15 +317,6 @@ impl Timing {
         .await;
     }
 
-    /// A head that has begun may still be completed, but holds no drain up.
-    fn hurry(&mut self) {
-        self.header = self.header.min(LAST_HEAD);
-        if self.link.wait().0 == Wait::Head {
-            let soon = Instant::now() + self.header;
-            self.deadline = self.deadline.map(|deadline| deadline.min(soon));
-        }
-    }
-
     /// Whether the peer was waited for long enough.
     fn expired(&mut self, context: &mut Context<'_>) -> bool {
         let now = self.link.wait();
@@ -349,6 +340,18 @@ impl Timing {
             timer.as_mut().reset(deadline);
         }
         false
+    }
+
+    /// A drain waits for requests, but not long for one whose head may never be whole.
+    fn hurry(&mut self) {
+        let now = self.link.wait();
+        if now != self.seen {
+            self.set_deadline(now);
+        }
+        if now.0 == Wait::Head {
+            let soon = Instant::now() + LAST_HEAD;
+            self.deadline = self.deadline.map(|deadline| deadline.min(soon));
+        }
     }
 
     fn set_deadline(&mut self, now: (Wait, u32)) {

@@ -3,10 +3,11 @@
 //! ```text
 //! cookie ──▶ opened ──▶ newest copy (store) ──▶ deadlines ──▶ GitLab's word ──▶ Authenticated
 //!   │none      │broken        │revoked             │over          │TooOld: wait a little
-//!   └──────────┴──────────────┴────────────────────┴── nobody, and a cookie that clears
+//!   └──────────┴──────────────┴────────────────────┴── nobody
 //! ```
 //!
-//! No credential is no error, a broken one neither: both are nobody. The one refusal is a session on which GitLab has been silent for longer than
+//! No credential is no error, a broken one neither: both are nobody. A cookie that does not open is cleared; that of a session which has
+//! ended is left to the next sign-in: an answer that is late would clear the cookie of the new session instead. The one refusal is a session on which GitLab has been silent for longer than
 //! `grace`. Whether somebody may pass is `authorize`'s.
 
 mod landing;
@@ -22,7 +23,7 @@ use self::refresh::Outcome;
 pub use self::{
     landing::landing,
     refresh::{Flights, Refresher},
-    sign_in::{Landed, Start, Started},
+    sign_in::{Failed, Landed, Start, Started},
     sign_out::is_same_origin,
 };
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
         SessionCodec, Site, Store, Told,
     },
     target::Target,
-    telemetry::Metrics,
+    telemetry::{Metrics, causes},
 };
 
 /// Tells who is asking, and lets people sign in and out.
@@ -97,7 +98,10 @@ impl Authenticator {
         let site = site(target);
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
-            Reading::Broken => Ok(self.nobody(site)),
+            Reading::Broken => Ok(Authenticated {
+                set_cookies: vec![self.codec.clear(site)],
+                ..Authenticated::default()
+            }),
             Reading::Session(Found { session, renew, others, told }) => {
                 match self.current(session.clone(), renew, now).await? {
                     Some((current, renew)) => {
@@ -106,7 +110,7 @@ impl Authenticator {
                         let who = self.somebody(current, renew, site, now);
                         Ok(Authenticated { others, told, ..who })
                     },
-                    None => Ok(self.nobody(site)),
+                    None => Ok(Authenticated::default()),
                 }
             },
         }
@@ -167,8 +171,12 @@ impl Authenticator {
             (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {
                 Ok(Some(renewed))
             },
-            (Some(Outcome::Ended), _)
-            | (Some(Outcome::Spent), Freshness::TooOld | Freshness::PastGrace) => Ok(None),
+            (Some(Outcome::Ended), _) => Ok(None),
+            (Some(Outcome::Spent(generation)), Freshness::TooOld | Freshness::PastGrace)
+                if generation >= session.generation =>
+            {
+                Ok(None)
+            },
             (_, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
                 gitlab: provider.label().to_owned(),
                 retry_after: COME_BACK,
@@ -189,17 +197,12 @@ impl Authenticator {
             match self.codec.pack(&session, site, now) {
                 Ok(packed) => set_cookies.push(packed.cookie),
                 Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's cookie could not be renewed"
                 ),
             }
         }
         Authenticated { session: Some(session), set_cookies, ..Authenticated::default() }
-    }
-
-    fn nobody(&self, site: Site<'_>) -> Authenticated {
-        let set_cookies = vec![self.codec.clear(site)];
-        Authenticated { set_cookies, ..Authenticated::default() }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
     session::{Deadlines, Session, SessionId, Store, Tokens},
-    telemetry::{Audit, AuditEvent, Metrics},
+    telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
 /// What asking GitLab about a session came to.
@@ -37,8 +37,8 @@ pub enum Outcome {
     Renewed(Arc<Session>),
     /// GitLab says that the account may not be used; the store has revoked the session.
     Ended,
-    /// The tokens are used up, so GitLab can't be asked about this session any more.
-    Spent,
+    /// The tokens of this generation are used up: GitLab can't be asked with them any more.
+    Spent(u32),
     /// GitLab gave no word: out of reach, overloaded, or making no sense.
     Unheard,
 }
@@ -96,7 +96,7 @@ impl Refresher {
         let result = match &outcome {
             Outcome::Renewed(_) => "renewed",
             Outcome::Ended => "ended",
-            Outcome::Spent => "spent",
+            Outcome::Spent(_) => "spent",
             Outcome::Unheard => "unheard",
         };
         self.metrics.session_recheck(result);
@@ -153,7 +153,7 @@ impl Refresher {
         now: Timestamp,
     ) -> Result<(), Outcome> {
         let Some(refresh) = session.tokens.refresh.clone() else {
-            return Err(self.refreshed("spent", Outcome::Spent));
+            return Err(self.refreshed("spent", Outcome::Spent(session.generation)));
         };
         match provider.refresh(&refresh).await {
             Ok(tokens) => {
@@ -162,11 +162,13 @@ impl Refresher {
                 self.metrics.session_refresh("refreshed");
                 Ok(())
             },
-            Err(RefreshError::InvalidGrant) => Err(self.refreshed("spent", Outcome::Spent)),
+            Err(RefreshError::InvalidGrant) => {
+                Err(self.refreshed("spent", Outcome::Spent(session.generation)))
+            },
             Err(error) => {
                 tracing::warn!(
                     gitlab = provider.name(),
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "a session's tokens could not be refreshed"
                 );
                 Err(self.refreshed("failed", Outcome::Unheard))
@@ -183,12 +185,12 @@ impl Refresher {
         match error {
             IdentifyError::Ended(_) => self.end(session, "account").await,
             IdentifyError::Scope(_) => self.end(session, "scope").await,
-            IdentifyError::TokenDead => Outcome::Spent,
+            IdentifyError::TokenDead => Outcome::Spent(session.generation),
             IdentifyError::Subject { .. } => self.end(session, "other_user").await,
             IdentifyError::Unavailable { .. } | IdentifyError::Answer(_) => {
                 tracing::warn!(
                     user = %session.identity,
-                    error = error as &dyn std::error::Error,
+                    error = causes(error),
                     "GitLab gave no word on a session"
                 );
                 Outcome::Unheard
@@ -229,8 +231,13 @@ impl Flight {
         let age = self.begun.elapsed();
         match &*self.outcome.borrow() {
             None => true,
-            Some(Outcome::Renewed(new)) => new.generation > session.generation,
-            Some(Outcome::Ended | Outcome::Spent) => age < REMEMBERED,
+            // Later the store alone counts: what it has lost must be asked for again.
+            Some(Outcome::Renewed(new)) => age < REMEMBERED && new.generation > session.generation,
+            Some(Outcome::Ended) => age < REMEMBERED,
+            // An old copy of the cookie says nothing of newer tokens.
+            Some(Outcome::Spent(generation)) => {
+                age < REMEMBERED && *generation >= session.generation
+            },
             Some(Outcome::Unheard) => age < RETRY,
         }
     }
@@ -280,3 +287,54 @@ const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// How soon GitLab is asked again about a session on which it gave no word.
 const RETRY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{identity::Identity, session::Random};
+
+    fn session(generation: u32) -> Arc<Session> {
+        let identity = Identity {
+            gitlab: "main".into(),
+            issuer: "https://gitlab.example.com".into(),
+            sub: "2".into(),
+            username: "alice".into(),
+            name: String::new(),
+            email: None,
+            groups: Vec::new(),
+        };
+        let now = Timestamp::from_unix(1_790_000_000);
+        let tokens = Tokens {
+            access: String::from("access").into(),
+            refresh: None,
+            expires: now,
+            scope: String::new(),
+        };
+        let session = Session::start(identity, 0, tokens, now, &Random::system());
+        Arc::new(Session { generation, ..session.expect("random numbers") })
+    }
+
+    /// Seconds for which a flight that landed with `outcome` answers for a session of generation 1.
+    async fn serves_for(outcome: Option<Outcome>) -> u64 {
+        let flight = Flight { outcome: watch::channel(outcome).1, begun: Instant::now() };
+        let mut seconds = 0;
+        while seconds < 3600 && flight.serves(&session(1)) {
+            advance(Duration::from_secs(1)).await;
+            seconds += 1;
+        }
+        seconds
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_flight_brought_is_remembered_for_a_while_and_never_for_good() {
+        assert_eq!(serves_for(None).await, 3600, "it is under way");
+        assert_eq!(serves_for(Some(Outcome::Renewed(session(2)))).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Renewed(session(1)))).await, 0, "nothing newer");
+        assert_eq!(serves_for(Some(Outcome::Ended)).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Spent(1))).await, 60);
+        assert_eq!(serves_for(Some(Outcome::Spent(0))).await, 0, "of an older copy");
+        assert_eq!(serves_for(Some(Outcome::Unheard)).await, 5);
+    }
+}

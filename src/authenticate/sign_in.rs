@@ -19,7 +19,7 @@ use crate::{
     gitlab::{AuthorizeRequest, ExchangeError, IdTokenError, IdentifyError, Provider},
     identity::Identity,
     refusal::{Attempt, Refusal},
-    session::{self, AttemptError, Session, Tokens, Wish},
+    session::{self, AttemptError, Session, Site, Tokens, Wish},
     target::Target,
 };
 
@@ -56,6 +56,23 @@ pub struct Landed {
     pub session: Session,
     /// `Set-Cookie` values that keep the session and end the attempt.
     pub set_cookies: Vec<HeaderValue>,
+}
+
+/// A sign-in that did not work out.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub reason: Attempt,
+    /// The URL that was wanted, if a sign-in of this browser was; check it again before following it.
+    pub rd: Option<String>,
+    /// `Set-Cookie` values that end the attempt: its state is good for one answer.
+    pub set_cookies: Vec<HeaderValue>,
+}
+
+impl From<Attempt> for Failed {
+    fn from(reason: Attempt) -> Self {
+        Self { reason, rd: None, set_cookies: Vec::new() }
+    }
 }
 
 impl Authenticator {
@@ -97,7 +114,7 @@ impl Authenticator {
         target: &Target,
         headers: &HeaderMap,
         now: Timestamp,
-    ) -> Result<Landed, Attempt> {
+    ) -> Result<Landed, Failed> {
         let query = target.path_and_query().split_once('?').map_or("", |(_, query)| query);
         let answer = Answer::read(query)?;
         let state = answer.state.as_deref().ok_or(Attempt::State)?;
@@ -107,8 +124,26 @@ impl Authenticator {
                 tracing::debug!(reason = %error, "a callback fits no sign-in of this browser");
                 Attempt::State
             })?;
+        match self.finish(&answer, &attempt, site, now).await {
+            Ok((session, cookie)) => {
+                Ok(Landed { rd: attempt.wish.rd, session, set_cookies: vec![cookie, ended] })
+            },
+            Err(reason) => {
+                Err(Failed { reason, rd: Some(attempt.wish.rd), set_cookies: vec![ended] })
+            },
+        }
+    }
+
+    /// The session that `answer` gives to `attempt`, and its cookie.
+    async fn finish(
+        &self,
+        answer: &Answer<'_>,
+        attempt: &session::Attempt,
+        site: Site<'_>,
+        now: Timestamp,
+    ) -> Result<(Session, HeaderValue), Attempt> {
         let provider = self.providers.get(&attempt.wish.gitlab).ok_or(Attempt::UnknownGitLab)?;
-        let outcome = self.redeem(provider, &answer, &attempt, now).await;
+        let outcome = self.redeem(provider, answer, attempt, now).await;
         let result = outcome.as_ref().map_or_else(Attempt::code, |_| "signed_in");
         self.metrics.sign_in(provider.name(), result);
         let session = outcome?;
@@ -120,7 +155,7 @@ impl Authenticator {
                 "not all groups fit the session cookie; narrow `identity.groups` to those that the application needs"
             );
         }
-        Ok(Landed { rd: attempt.wish.rd, session, set_cookies: vec![packed.cookie, ended] })
+        Ok((session, packed.cookie))
     }
 
     async fn redeem(

@@ -34,13 +34,18 @@ impl Authenticator {
         }
     }
 
+    /// Whether somebody or GitLab has ended `session`.
+    pub async fn is_revoked(&self, session: &Session, now: Timestamp) -> bool {
+        matches!(self.store.get(&session.id, now).await, Some(Overlay::Revoked))
+    }
+
     async fn revoke(
         &self,
         session: Arc<Session>,
         cause: &'static str,
         now: Timestamp,
     ) -> Option<Arc<Session>> {
-        if matches!(self.store.get(&session.id, now).await, Some(Overlay::Revoked)) {
+        if self.is_revoked(&session, now).await {
             return None;
         }
         self.store.revoke(session.id, session.until(&self.deadlines), now).await;

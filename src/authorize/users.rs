@@ -21,7 +21,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::identity::Identity;
+use crate::{identity::Identity, telemetry::causes};
 
 const MOST_BYTES: u64 = 1024 * 1024;
 const MOST_LINES: usize = 100_000;
@@ -140,7 +140,7 @@ impl UsersFile {
                 watch.in_trouble = true;
                 tracing::warn!(
                     users_file.path = %self.path.display(),
-                    error = &error as &dyn std::error::Error,
+                    error = causes(&error),
                     "users file can't be used, the last good one stays in force"
                 );
             },

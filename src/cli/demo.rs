@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    io::IsTerminal,
+    io::{self, IsTerminal},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::ExitCode,
 };
@@ -14,6 +14,7 @@ use url::Url;
 
 use super::run::{background, cores};
 use crate::{
+    accept,
     app::App,
     clock::Clock,
     config::{self, Config},
@@ -42,8 +43,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 async fn serve(arguments: &Arguments, background: &tokio::runtime::Handle) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (listen, taken) = port(PORT)?;
-    let public = format!("http://{listen}");
+    let (listener, taken) = listen(PORT)?;
+    let addr = listener.local_addr()?;
+    let public = format!("http://{addr}");
     let callback = format!("{public}/oauth2/callback");
     let demo = Demo::start(vec![callback], arguments.upstream.is_none()).await?;
     let upstream = match (&arguments.upstream, &demo.app) {
@@ -51,17 +53,17 @@ async fn serve(arguments: &Arguments, background: &tokio::runtime::Handle) -> an
         (None, Some(app)) => app.url(),
         (None, None) => bail!("there is no app to protect"),
     };
-    let config = configuration(&demo, listen, &public, &upstream, arguments.upstream.is_some())?;
-    let _logs = start_logging(&config.telemetry, std::io::stderr().is_terminal())?;
+    let config = configuration(&demo, addr, &public, &upstream)?;
+    let _logs = start_logging(&config.telemetry, io::stderr().is_terminal())?;
     let (plan, problems) = Plan::draw(&config, &|_| None);
     let plan = plan.with_context(|| format!("the demo's own configuration: {problems:?}"))?;
-    let app = App::start(plan, Clock::system(), background, cores(), &|_| None)?;
-    let mut notices = demo.notices();
-    notices.extend(taken.map(|taken| format!("{taken} is taken, so labgate listens on {listen}")));
-    for notice in notices {
+    let clock = Clock::system();
+    let app = App::start_on(listener, plan, clock, background, cores(), &|_| None)?;
+    let moved = taken.map(|taken| format!("{taken} is taken, so labgate listens on {addr}"));
+    for notice in moved.into_iter().chain(demo.notices()) {
         super::say(&format!("{notice}\n"));
     }
-    super::print(&welcome(&public, &demo))?;
+    super::print(&welcome(&public, &upstream, &demo))?;
     tokio::select! {
         _ = interrupt.recv() => {},
         _ = terminate.recv() => {},
@@ -70,14 +72,17 @@ async fn serve(arguments: &Arguments, background: &tokio::runtime::Handle) -> an
     Ok(())
 }
 
-/// The preferred address, or a free one and which was taken.
-fn port(preferred: u16) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
+/// A socket on the preferred port, or on a free one and which was taken; held from now on, so that no other program comes between.
+fn listen(preferred: u16) -> anyhow::Result<(TcpListener, Option<SocketAddr>)> {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if TcpListener::bind(address(preferred)).is_ok() {
-        return Ok((address(preferred), None));
+    match accept::bind(address(preferred)) {
+        Ok(listener) => Ok((listener, None)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let free = accept::bind(address(0)).context("no port is free on 127.0.0.1")?;
+            Ok((free, Some(address(preferred))))
+        },
+        Err(error) => Err(error.into()),
     }
-    let free = TcpListener::bind(address(0)).context("no port is free on 127.0.0.1")?;
-    Ok((free.local_addr()?, Some(address(preferred))))
 }
 
 /// What a user would write, but for the keys, which end with the demo.
@@ -86,8 +91,8 @@ fn configuration(
     listen: SocketAddr,
     public: &str,
     upstream: &str,
-    own: bool,
 ) -> anyhow::Result<Config> {
+    let own = demo.app.is_none();
     let key = KeyRing::generate(&Random::system())?;
     let (gitlab, id, secret) =
         (demo.gitlab.external_url(), gitlab::CLIENT_ID, gitlab::CLIENT_SECRET);
@@ -97,6 +102,7 @@ fn configuration(
         listen = "{listen}"
         admin = "127.0.0.1:0"
         public_url = "{public}"
+        limits = {{ connections = 256 }}
         [gitlab.main]
         base_url = "{gitlab}"
         client_id = "{id}"
@@ -125,16 +131,26 @@ fn configuration(
     Ok(toml::from_str(&text)?)
 }
 
-fn welcome(public: &str, demo: &Demo) -> String {
-    let mut text = format!(
-        "\nlabgate stands before {}.\n\nOpen {public}/\n\nSign in as one of these, no password:\n\n",
-        if demo.app.is_some() { "a sample app" } else { "your app" },
-    );
-    for person in gitlab::people() {
-        text.push_str(&["  ", person.username, "\t", person.may_see, "\n"].concat());
-    }
-    let gitlab = demo.gitlab.external_url();
-    text + &format!("\nThe development GitLab is at {gitlab}. Ctrl-C ends all of it.\n")
+/// What the terminal says: one URL to open, and whom to be.
+fn welcome(public: &str, upstream: &str, demo: &Demo) -> String {
+    let own = demo.app.is_none();
+    let guarded = if own { format!("your app at {upstream}") } else { "a sample app".to_owned() };
+    let people = gitlab::people();
+    let longest = people.iter().map(|person| person.roles.len()).max().unwrap_or_default();
+    let lines = people.iter().map(|gitlab::Person { username, roles, may_see, .. }| {
+        // Before an app of one's own, whoever can sign in sees all of it.
+        let sees = if own && may_see.starts_with('/') { "everything" } else { may_see };
+        format!("  {username:<6} {roles:<longest$}  sees {sees}\n")
+    });
+    let (people, gitlab) = (lines.collect::<String>(), demo.gitlab.external_url());
+    format!(
+        "\nlabgate now guards {guarded}, with a GitLab just for this demo.\n\n\
+         Open {public}/\n\n\
+         Sign in as one of these; nobody has a password:\n\n\
+         {people}\n\
+         The development GitLab is at {gitlab}\n\
+         Ctrl-C ends all of it.\n"
+    )
 }
 
 /// What of the sample app is protected, and how.

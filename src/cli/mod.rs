@@ -177,6 +177,31 @@ mod tests {
     }
 
     #[test]
+    fn no_mistake_is_told_twice() {
+        let text = r#"
+            server.public_url = "https://app.example.com"
+            gitlab.main = { base_url = "https://gitlab.example.com", client_id = "x" }
+            session.keys = []
+            [[route]]
+            path = "/a"
+            upstream = "http://127.0.0.1:3000"
+            allow = [{ role = "guest" }, {}]
+            [[route]]
+            path = "/b"
+            upstream = "http://127.0.0.1:3000"
+            allow = []
+        "#;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("labgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let (document, config, problems) = config::load(Some(path), &Environment::new());
+        let (plan, across) = Plan::draw(&config.unwrap(), &|_| None);
+        assert!(plan.is_none());
+        assert_eq!(across, []);
+        assert_eq!(problems.len(), 4, "{}", config::render(&problems, &document));
+    }
+
+    #[test]
     fn a_configuration_with_mistakes_ends_with_two() {
         let missing = Some("does/not/exist.toml".into());
         assert_eq!(planned(missing, &Environment::new()).err(), Some(ExitCode::from(2)));

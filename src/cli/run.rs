@@ -12,21 +12,29 @@ use anyhow::Context;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    time::interval,
+    time::sleep,
 };
 
 use super::{Environment, planned};
-use crate::{app::App, clock::Clock, gate::Plan, telemetry::start_logging};
+use crate::{
+    app::App,
+    clock::Clock,
+    gate::Plan,
+    telemetry::{LogGuard, start_logging},
+};
 
 /// Serves until a signal says otherwise; ends with 2 if the configuration can't be used.
 pub(super) fn run(path: Option<PathBuf>, env: &Environment) -> anyhow::Result<ExitCode> {
+    // Looked at before it is read: a change in between counts as one.
+    let changes = Changes::of(path.as_deref());
     let plan = match planned(path.clone(), env) {
         Ok(plan) => plan,
         Err(code) => return Ok(code),
     };
-    let _logs = start_logging(&plan.config.telemetry, std::io::stderr().is_terminal())?;
+    let logs = start_logging(&plan.config.telemetry, std::io::stderr().is_terminal())?;
     let background = background()?;
-    let ended = background.block_on(serve(plan, path, env, background.handle()));
+    let source = Source { path, env, logs: &logs, background: background.handle() };
+    let ended = background.block_on(serve(plan, &source, changes));
     // Whatever still runs there has had its time.
     background.shutdown_timeout(Duration::from_millis(200));
     ended
@@ -44,33 +52,33 @@ pub(super) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-async fn serve(
-    plan: Plan,
+/// Where the configuration comes from, and what follows it beside the app.
+struct Source<'a> {
     path: Option<PathBuf>,
-    env: &Environment,
-    background: &Handle,
-) -> anyhow::Result<ExitCode> {
-    let lookup = |name: &str| env.get(name).cloned();
+    env: &'a Environment,
+    logs: &'a LogGuard,
+    background: &'a Handle,
+}
+
+async fn serve(plan: Plan, source: &Source<'_>, mut changes: Changes) -> anyhow::Result<ExitCode> {
+    let lookup = |name: &str| source.env.get(name).cloned();
     let mut ends = Ends::new()?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let mut app = App::start(plan, Clock::system(), background, cores(), &lookup)?;
+    let mut app = App::start(plan, Clock::system(), source.background, cores(), &lookup)?;
     tracing::info!(
         listen = %app.addr(),
         admin = %app.admin_addr(),
         version = env!("CARGO_PKG_VERSION"),
         "labgate serves"
     );
-    let mut changes = Changes::of(path.as_deref());
     loop {
-        let reload = tokio::select! {
+        tokio::select! {
             () = ends.next() => break,
             trouble = app.trouble() => anyhow::bail!(trouble),
-            _ = hang_up.recv() => true,
-            renewed = changes.next() => renewed,
-        };
-        if reload {
-            reload_now(&mut app, path.clone(), env, background);
+            _ = hang_up.recv() => { changes.look(); },
+            () = changes.next() => {},
         }
+        source.reload(&mut app);
     }
     tracing::info!("draining; another signal ends at once");
     tokio::select! {
@@ -83,19 +91,29 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A configuration that can't be used changes nothing.
-fn reload_now(app: &mut App, path: Option<PathBuf>, env: &Environment, background: &Handle) {
-    let lookup = |name: &str| env.get(name).cloned();
-    let reloaded = match planned(path, env) {
-        Ok(plan) => app.reload(plan, background, &lookup).map_err(|error| format!("{error:#}")),
-        Err(_) => Err("its problems are on standard error".into()),
-    };
-    match reloaded {
-        Ok(()) => tracing::info!("the configuration is reloaded"),
-        Err(reason) => {
-            app.reload_failed();
-            tracing::error!(reason, "the configuration can't be used; the one before still serves");
-        },
+impl Source<'_> {
+    /// A configuration that can't be used changes nothing.
+    fn reload(&self, app: &mut App) {
+        match self.try_reload(app) {
+            Ok(()) => tracing::info!("the configuration is reloaded"),
+            Err(error) => {
+                app.reload_failed();
+                let reason = format!("{error:#}");
+                tracing::error!(
+                    reason,
+                    "the configuration can't be used; the one before still serves"
+                );
+            },
+        }
+    }
+
+    fn try_reload(&self, app: &mut App) -> anyhow::Result<()> {
+        let Ok(plan) = planned(self.path.clone(), self.env) else {
+            anyhow::bail!("its problems are on standard error");
+        };
+        let telemetry = plan.config.telemetry.clone();
+        app.reload(plan, self.background, &|name| self.env.get(name).cloned())?;
+        Ok(self.logs.reload(&telemetry)?)
     }
 }
 
@@ -122,7 +140,6 @@ impl Ends {
 /// Looks at the file now and then: a mounted `ConfigMap` is swapped by a link, which watching the file itself would miss.
 struct Changes {
     path: Option<PathBuf>,
-    tick: tokio::time::Interval,
     seen: Option<SystemTime>,
 }
 
@@ -130,12 +147,21 @@ impl Changes {
     fn of(path: Option<&Path>) -> Self {
         let path = path.map(Path::to_owned);
         let seen = path.as_deref().and_then(modified);
-        Self { path, tick: interval(LOOK), seen }
+        Self { path, seen }
+    }
+
+    /// Waits until the file has another date than at the last look.
+    async fn next(&mut self) {
+        loop {
+            sleep(LOOK).await;
+            if self.look() {
+                return;
+            }
+        }
     }
 
     /// Whether the file has another date than at the last look.
-    async fn next(&mut self) -> bool {
-        self.tick.tick().await;
+    fn look(&mut self) -> bool {
         let now = self.path.as_deref().and_then(modified);
         let changed = now.is_some() && now != self.seen;
         self.seen = now.or(self.seen);
@@ -147,4 +173,4 @@ fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).ok()?.modified().ok()
 }
 
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(3);

@@ -59,14 +59,17 @@ impl GitLab {
 }
 
 /// Parameters on which the safety of a sign-in rests.
-const OWN_PARAMS: [&str; 11] = [
+const OWN_PARAMS: [&str; 14] = [
+    "claims",
     "client_id",
     "client_secret",
     "code_challenge",
     "code_challenge_method",
+    "gl_auth_type",
     "nonce",
     "redirect_uri",
     "request",
+    "request_uri",
     "response_mode",
     "response_type",
     "scope",

@@ -33,6 +33,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether users of the GitLab called `name` may come in here.
+    pub fn admits(&self, name: &str) -> bool {
+        self.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
+    }
+
     pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.upstream.is_none() {

@@ -135,7 +135,8 @@ impl Gate {
             let upstream = upstreams.get(&entry.value.upstream).cloned();
             let metrics = shared.metrics.route(&entry.value.name);
             let upstream = upstream.expect("the plan resolved it");
-            entry.with(Route::new(&entry.value, upstream, metrics))
+            let upstream_metrics = shared.metrics.upstream(&entry.value.upstream);
+            entry.with(Route::new(&entry.value, upstream, metrics, upstream_metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
         let development = config
@@ -182,9 +183,7 @@ fn providers(
 
 /// What the rules of routes that admit the GitLab called `name` need to know of its users.
 pub(super) fn needs(config: &config::Config, name: &str) -> Needs {
-    let routes = config.route.iter().filter(|route| {
-        route.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
-    });
+    let routes = config.route.iter().filter(|route| route.admits(name));
     let rules = routes.filter_map(|route| match &route.allow {
         Some(config::Allow::Rules(rules)) => Some(rules),
         Some(config::Allow::Public | config::Allow::SignedIn) | None => None,

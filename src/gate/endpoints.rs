@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
-use super::{Gate, encoded, story::Story};
+use super::{Gate, encoded, plan::redirect_uri, story::Story};
 use crate::{
-    authenticate::{Start, is_same_origin, landing},
+    authenticate::{Failed, Start, is_same_origin, landing},
     body::{Body, Response},
     clock::Timestamp,
     gitlab::Provider,
@@ -131,7 +131,7 @@ impl Gate {
         let start = Start {
             provider,
             rd,
-            redirect_uri: format!("{}{}/callback", self.home(target, None), self.prefix),
+            redirect_uri: redirect_uri(self.home(target, None), &self.prefix),
             other_account,
             forwarded: query.pairs().collect(),
         };
@@ -150,10 +150,16 @@ impl Gate {
         let landed = match self.authenticator.callback(target, headers, now).await {
             Ok(landed) => landed,
             // Back button, reload: whoever is signed in is simply sent on.
-            Err(Attempt::State) if self.is_signed_in(target, headers, now, story).await => {
+            Err(Failed { reason: Attempt::State, .. })
+                if self.is_signed_in(target, headers, now, story).await =>
+            {
                 return Ok(respond::redirect(&format!("{}/", target.origin), []));
             },
-            Err(attempt) => return Err(attempt.into()),
+            Err(Failed { reason, rd, set_cookies }) => {
+                story.set_cookies.extend(set_cookies);
+                story.again = rd.map(|rd| self.sign_in_path(&self.landing(&rd, target)));
+                return Err(reason.into());
+            },
         };
         if let Some(reason) = self.playground() {
             return Err(Attempt::Client(reason.into()).into());
@@ -213,7 +219,9 @@ impl Gate {
             gitlab: provider.map(|provider| (provider.label(), provider.base_url().as_str())),
             rd: rd.as_deref(),
         };
-        Ok(respond::signed_out_page(&done, &self.voice(story)))
+        let again = rd.as_deref().map(|rd| self.sign_in_path(rd));
+        let voice = Voice { again: again.as_deref(), ..self.voice(story) };
+        Ok(respond::signed_out_page(&done, &voice))
     }
 
     async fn userinfo<'g>(
@@ -265,6 +273,11 @@ impl Gate {
     fn landing(&self, rd: &str, target: &Target) -> String {
         let origin = self.home(target, None);
         landing(rd, origin, &self.prefix, &|host| self.routes.names_host(host))
+    }
+
+    /// The address below this origin that signs in and leads to `rd`.
+    fn sign_in_path(&self, rd: &str) -> String {
+        format!("{}/sign_in?rd={}", self.prefix, encoded(rd))
     }
 
     /// The GitLabs that may sign in for what lies at `rd`, and whether the page that asks is wanted in any case.

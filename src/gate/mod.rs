@@ -159,7 +159,14 @@ impl Gate {
         let (request, passage) = self.outgoing(target, parts, body, peer, &permit, story)?;
         let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
+        let renewed = permit.who().session.clone().filter(|_| !story.set_cookies.is_empty());
         let mut response = permit.forward(request, passage, peer.core, tunnels).await?;
+        // Meanwhile the browser may have signed in anew: a late cookie must not take that session's place.
+        if let Some(session) = renewed
+            && self.authenticator.is_revoked(&session, self.shared.clock.now()).await
+        {
+            story.set_cookies.clear();
+        }
         let dropped = self.cookie.drop_hostile_set_cookies(response.headers_mut());
         if dropped > 0 {
             tracing::warn!(
@@ -284,7 +291,8 @@ impl Gate {
 
     fn sign_in_url(&self, target: &Target, route: Option<&Route>) -> String {
         let home = self.home(target, route);
-        let rd = match *home == target.origin {
+        // A path of two slashes alone would read as another host.
+        let rd = match *home == target.origin && !target.path_and_query().starts_with("//") {
             true => target.path_and_query().to_owned(),
             false => target.url(),
         };

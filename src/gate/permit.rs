@@ -2,7 +2,7 @@
 //!
 //! `Permit` has private fields and one maker, [`Route::permit`], which runs the route's policy. A request that was not judged can't be forwarded: that would not compile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::plan::PlannedRoute;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     forward::{Passage, Tunnels, Upstream},
     identity::Identity,
     refusal::{Refusal, Unmet},
-    telemetry::RouteMetrics,
+    telemetry::{RouteMetrics, UpstreamMetrics},
 };
 
 /// What one `[[route]]` leads to, and who may go there.
@@ -25,6 +25,7 @@ pub struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     policy: Policy,
     upstream: Arc<Upstream>,
+    upstream_metrics: UpstreamMetrics,
 }
 
 /// Proof that a route's policy was run and agreed.
@@ -48,6 +49,7 @@ impl Route {
         planned: &PlannedRoute,
         upstream: Arc<Upstream>,
         metrics: Arc<RouteMetrics>,
+        upstream_metrics: UpstreamMetrics,
     ) -> Self {
         Self {
             name: planned.name.clone(),
@@ -57,6 +59,7 @@ impl Route {
             metrics,
             policy: planned.policy.clone(),
             upstream,
+            upstream_metrics,
         }
     }
 
@@ -125,6 +128,9 @@ impl<'g> Permit<'g> {
         core: usize,
         tunnels: &Arc<Tunnels>,
     ) -> Result<Response, Refusal> {
-        self.route.upstream.send(request, passage, core, tunnels).await
+        let sent = Instant::now();
+        let answered = self.route.upstream.send(request, passage, core, tunnels).await;
+        self.route.upstream_metrics.answered(sent.elapsed());
+        answered
     }
 }

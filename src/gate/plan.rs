@@ -2,14 +2,20 @@
 //!
 //! What one table shows by itself, such as a missing key, `config` has told already; here it is only no part of the plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::build::needs;
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
-    config::{self, Allow, Config, Problem, Rule, nearest},
+    config::{self, Allow, Config, HostPattern, Problem, Rule, nearest},
+    gitlab::{Provider, ProviderError, Roots, STATE_SCOPES, Unobserved},
     identity::HeaderTable,
     route::{Entry, RouteTable},
     session::KeyRing,
@@ -56,22 +62,47 @@ impl Plan {
         (plan.filter(|_| sound), draft.problems)
     }
 
-    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in.
+    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in; of hosts by pattern, that pattern.
     pub fn redirect_uris(&self, name: &str) -> BTreeSet<String> {
-        let prefix = &self.config.server.prefix;
-        let routes = self.config.route.iter().filter(|route| {
-            route.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
-        });
-        let scheme = self.public.as_ref().map_or("https", |origin| origin.scheme.as_str());
-        let origins = routes.filter_map(|route| match (&route.host, &self.public) {
-            (Some(config::HostPattern::Exact(host)), Some(public)) if *host == public.host => {
-                Some(public.to_string())
-            },
-            (Some(host), _) => Some(format!("{scheme}://{host}")),
-            (None, public) => public.as_ref().map(ToString::to_string),
-        });
-        origins.map(|origin| format!("{origin}{prefix}/callback")).collect()
+        let routes = self.config.route.iter().filter(|route| route.admits(name));
+        let origins = routes.flat_map(|route| self.origins(route.host.as_ref()));
+        origins.map(|origin| redirect_uri(&origin, &self.config.server.prefix)).collect()
     }
+
+    /// The scopes that sign-ins at the GitLab called `name` ask for.
+    pub fn scopes(&self, name: &str) -> Vec<String> {
+        let configured = self.config.gitlab.get(name).map(|gitlab| gitlab.scopes.as_slice());
+        needs(&self.config, name).scopes(configured.unwrap_or_default())
+    }
+
+    /// What browsers call the hosts of one route.
+    fn origins(&self, host: Option<&HostPattern>) -> Vec<String> {
+        let covers = |public: &&Origin| host.is_none_or(|host| host.matches(&public.host));
+        let public = self.public.as_ref().filter(covers).map(ToString::to_string);
+        let others = host.filter(|host| {
+            let is_public = |public: &Origin| **host == HostPattern::Exact(public.host.clone());
+            !self.public.as_ref().is_some_and(is_public)
+        });
+        let port = self.public.as_ref().and_then(|public| public.port);
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        let others = others.map(|host| format!("{}://{host}{port}", self.scheme()));
+        public.into_iter().chain(others).collect()
+    }
+
+    /// How browsers speak to hosts of which nothing is known but their names: the public URL tells it, or a proxy in front does with each
+    /// request; without either it is what arrives here.
+    fn scheme(&self) -> &'static str {
+        match &self.public {
+            Some(public) => public.scheme.as_str(),
+            None if self.config.server.trusted_proxies.0.is_empty() => "http",
+            None => "https",
+        }
+    }
+}
+
+/// Where GitLab sends browsers back to that signed in at `origin`.
+pub(super) fn redirect_uri(origin: &dyn fmt::Display, prefix: &str) -> String {
+    format!("{origin}{prefix}/callback")
 }
 
 /// Draws one plan and gathers what is wrong.
@@ -131,6 +162,12 @@ impl Draft<'_> {
                 "the address that browsers see is missing",
                 "set `public_url = \"https://app.example.com\"`, or give every route a `host`",
             );
+        } else if server.public_url.is_none() && server.trusted_proxies.0.is_empty() {
+            self.warn(
+                "server.public_url",
+                "nobody says that browsers come over https, so http is assumed: cookies are not `Secure`",
+                "set `public_url`, or name the proxies that send `X-Forwarded-Proto` in `trusted_proxies`",
+            );
         }
     }
 
@@ -172,7 +209,7 @@ impl Draft<'_> {
                 Err(error) => self.error(format!("session.keys[{index}]"), chain(&error)),
             }
         }
-        if texts.len() < keys.len() {
+        if texts.is_empty() || texts.len() < keys.len() {
             return None;
         }
         match KeyRing::new(&texts) {
@@ -196,9 +233,9 @@ impl Draft<'_> {
                 }
             }
             self.transport(&key, gitlab);
-            let state = ["read_user", "read_api", "api"];
-            let told = gitlab.scopes.iter().any(|scope| state.contains(&scope.as_str()));
-            if !told && !super::build::needs(self.config, name).ask_api() {
+            self.ways(&key, name, gitlab);
+            let scopes = needs(self.config, name).scopes(&gitlab.scopes);
+            if !scopes.iter().any(|scope| STATE_SCOPES.contains(&scope.as_str())) {
                 self.advise(
                     &format!("{key}.scopes"),
                     "without `read_user` GitLab does not say whether an account is blocked",
@@ -207,6 +244,21 @@ impl Draft<'_> {
             }
         }
         secrets
+    }
+
+    /// What would be in the way of calling this GitLab; the rest of its table is judged elsewhere.
+    fn ways(&mut self, key: &str, name: &str, gitlab: &config::GitLab) {
+        let (roots, needs) = (Roots::none(), needs(self.config, name));
+        let observe = Arc::new(Unobserved);
+        match Provider::new(name, gitlab, None, needs, &roots, self.env, observe) {
+            Err(error @ (ProviderError::CaFile(_) | ProviderError::CaContent)) => {
+                self.error(format!("{key}.ca"), chain(&error));
+            },
+            Err(error @ (ProviderError::Proxy | ProviderError::Tls(_))) => {
+                self.error(key, chain(&error));
+            },
+            Ok(_) | Err(_) => {},
+        }
     }
 
     /// Tokens over http can be read on the way; only a lab does that.
@@ -307,10 +359,6 @@ impl Draft<'_> {
         let Some(names) = &route.gitlab else {
             return Some(known.into_iter().map(Into::into).collect());
         };
-        if names.is_empty() {
-            self.error(format!("{key}.gitlab"), "an empty list lets nobody sign in");
-            return None;
-        }
         let missing: Vec<_> = names
             .iter()
             .enumerate()
@@ -325,7 +373,7 @@ impl Draft<'_> {
                 None => self.error(key, message),
             }
         }
-        missing.is_empty().then(|| names.clone())
+        (missing.is_empty() && !names.is_empty()).then(|| names.clone())
     }
 
     fn policy(
@@ -341,14 +389,15 @@ impl Draft<'_> {
             Ok(policy) => Some(policy),
             Err(errors) => {
                 for error in errors {
-                    let key = match &error {
-                        PolicyError::NoRules => key.clone(),
-                        PolicyError::EmptyRule(rule) | PolicyError::RoleAlone(rule) => {
-                            format!("{key}[{rule}]")
+                    match &error {
+                        // The table shows them by itself: `config` has told them.
+                        PolicyError::NoRules
+                        | PolicyError::EmptyRule(_)
+                        | PolicyError::RoleAlone(_) => {},
+                        PolicyError::UsersFile { rule, .. } => {
+                            self.error(format!("{key}[{rule}].users_file"), chain(&error));
                         },
-                        PolicyError::UsersFile { rule, .. } => format!("{key}[{rule}].users_file"),
-                    };
-                    self.error(key, chain(&error));
+                    }
                 }
                 None
             },
@@ -357,11 +406,9 @@ impl Draft<'_> {
 
     /// Anybody can have an account at gitlab.com, with any address that they can receive mail at.
     fn all_of_gitlab_com(&mut self, key: &str, route: &config::Route, allow: &Allow) {
-        let admits = |name: &String| route.gitlab.as_ref().is_none_or(|names| names.contains(name));
-        let open =
-            self.config.gitlab.iter().any(|(name, gitlab)| {
-                admits(name) && gitlab.base_url.host_str() == Some("gitlab.com")
-            });
+        let open = self.config.gitlab.iter().any(|(name, gitlab)| {
+            route.admits(name) && gitlab.base_url.host_str() == Some("gitlab.com")
+        });
         match allow {
             Allow::SignedIn if open && !route.insecure_allow_all_of_gitlab_com => self.advise(
                 key,
@@ -408,4 +455,61 @@ fn is_loopback(url: &Url) -> bool {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_host_has_its_own_redirect_uri_as_browsers_call_it() {
+        let uris = |server: &str, hosts: &[&str]| {
+            let route = |host: &&str| {
+                format!(
+                    "[[route]]\nupstream = \"http://127.0.0.1:3000\"\nallow = \"public\"\n{host}\n"
+                )
+            };
+            let routes: String = hosts.iter().map(route).collect();
+            let text = format!(
+                "[server]\n{server}\n[gitlab.main]\nbase_url = \"https://git.example\"\nclient_id = \"x\"\n\
+                 [session]\nkeys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n{routes}"
+            );
+            let (plan, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &|_| None);
+            let plan = plan.unwrap_or_else(|| panic!("{problems:#?}"));
+            plan.redirect_uris("main").into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let (a, b, any) = ("host = \"a.example\"", "host = \"b.example\"", "");
+        let wild = "host = \"*.example\"";
+        let elsewhere = "host = \"c.example\"\ngitlab = [\"other\"]";
+        let public = "public_url = \"https://a.example\"";
+        let local = "public_url = \"http://a.example:4180\"\nprefix = \"/-/gate\"";
+        let proxied = "trusted_proxies = [\"10.0.0.0/8\"]";
+        for (server, hosts, expected) in [
+            (public, &[any][..], "https://a.example/oauth2/callback"),
+            (public, &[a, any], "https://a.example/oauth2/callback"),
+            (public, &[b], "https://b.example/oauth2/callback"),
+            (
+                public,
+                &[wild],
+                "https://*.example/oauth2/callback https://a.example/oauth2/callback",
+            ),
+            (
+                local,
+                &[a, b],
+                "http://a.example:4180/-/gate/callback http://b.example:4180/-/gate/callback",
+            ),
+            (
+                proxied,
+                &[a, b],
+                "https://a.example/oauth2/callback https://b.example/oauth2/callback",
+            ),
+            ("", &[a], "http://a.example/oauth2/callback"),
+        ] {
+            assert_eq!(uris(server, hosts), expected, "{server} {hosts:?}");
+        }
+        let with_other = format!(
+            "{public}\n[gitlab.other]\nbase_url = \"https://other.example\"\nclient_id = \"y\""
+        );
+        assert_eq!(uris(&with_other, &[a, elsewhere]), "https://a.example/oauth2/callback");
+    }
 }

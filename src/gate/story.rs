@@ -11,7 +11,7 @@ use crate::{
     refusal::{Fault, Refusal},
     session::Session,
     target::Target,
-    telemetry::{Access, Audit, AuditEvent, Decision, RequestId, RouteMetrics},
+    telemetry::{Access, Audit, AuditEvent, Decision, RequestId, RouteMetrics, causes},
 };
 
 /// What happened to one request so far.
@@ -89,13 +89,14 @@ impl<'g> Story<'g> {
             (_, Fault::Provider | Fault::Upstream | Fault::Us) => Decision::Error,
         };
         let request_id = self.request_id.as_str();
-        let (code, cause) = (refusal.code(), refusal.cause());
+        let code = refusal.code();
+        let error = || refusal.cause().map(causes);
         match refusal.fault() {
-            Fault::Client => tracing::debug!(request_id, cause = code, error = cause, "refused"),
+            Fault::Client => tracing::debug!(request_id, cause = code, error = error(), "refused"),
             Fault::Provider | Fault::Upstream => {
-                tracing::warn!(request_id, cause = code, error = cause, "not answered by others");
+                tracing::warn!(request_id, cause = code, error = error(), "not answered by others");
             },
-            Fault::Us => tracing::error!(request_id, cause = code, error = cause, "not answered"),
+            Fault::Us => tracing::error!(request_id, cause = code, error = error(), "not answered"),
         }
         if let Refusal::Forbidden(forbidden) = refusal {
             let rules: Vec<_> = forbidden.rules.iter().map(|rule| rule.needed.as_str()).collect();

@@ -43,8 +43,18 @@ impl GroupNeed {
 
 impl Needs {
     /// Whether some rule can only be decided by asking GitLab's API for the role.
-    pub fn ask_api(&self) -> bool {
+    pub(super) fn ask_api(&self) -> bool {
         self.groups.iter().any(GroupNeed::is_below_developer)
+    }
+
+    /// The scopes `configured`, and what rules need beyond them.
+    pub fn scopes(&self, configured: &[String]) -> Vec<String> {
+        let mut scopes = configured.to_vec();
+        let reads_api = scopes.iter().any(|scope| matches!(scope.as_str(), "api" | "read_api"));
+        if self.ask_api() && !reads_api {
+            scopes.push("read_api".into());
+        }
+        scopes
     }
 
     /// The memberships that matter: those that rules mention first, then those handed on, in GitLab's order; each group once.

@@ -84,6 +84,9 @@ pub enum ProviderError {
     Tls(#[source] rustls::Error),
 }
 
+/// Scopes with one of which GitLab says whether an account is blocked.
+pub const STATE_SCOPES: [&str; 3] = ["read_user", "read_api", "api"];
+
 /// One configured GitLab, shared by `Arc`.
 pub struct Provider {
     name: String,
@@ -117,7 +120,11 @@ impl Provider {
         if config.client_id.is_empty() {
             return Err(ProviderError::ClientId);
         }
-        let scopes = scopes(&config.scopes, &needs)?;
+        let scopes = needs.scopes(&config.scopes);
+        let tells_state = |scope: &String| STATE_SCOPES.contains(&scope.as_str());
+        if !scopes.iter().any(tells_state) {
+            return Err(ProviderError::Scopes);
+        }
         let base = config.internal_url.as_ref().unwrap_or(&config.base_url);
         let tls = dial::tls(roots, config.ca.as_deref())?;
         let proxy = dial::proxy(base, env)?;
@@ -177,20 +184,6 @@ impl Provider {
     pub fn is_down(&self) -> bool {
         self.client.is_down()
     }
-}
-
-/// The configured scopes and what rules need beyond them.
-fn scopes(configured: &[String], needs: &Needs) -> Result<Vec<String>, ProviderError> {
-    let has = |scopes: &[String], wanted: &str| scopes.iter().any(|scope| scope == wanted);
-    let mut scopes = configured.to_vec();
-    if needs.ask_api() && !has(&scopes, "api") && !has(&scopes, "read_api") {
-        scopes.push("read_api".into());
-    }
-    let tells_state = ["read_user", "read_api", "api"];
-    if !tells_state.iter().any(|scope| has(&scopes, scope)) {
-        return Err(ProviderError::Scopes);
-    }
-    Ok(scopes)
 }
 
 impl fmt::Debug for Provider {

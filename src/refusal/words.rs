@@ -95,7 +95,7 @@ impl Refusal {
             Self::Internal(_) => Words::new(
                 "Something went wrong here",
                 "This is a fault of the server, not yours.",
-                "Try again. If it stays, tell whoever runs this site, with the request id below.",
+                "Try again. If it stays, tell whoever runs this site, and give them the request id below.",
             )
             .operator("The log has the cause under this request id."),
         }
@@ -136,24 +136,24 @@ impl Attempt {
             Self::Client(_) => Words::new(
                 "This site isn't set up right at GitLab",
                 "GitLab does not accept this site's own credentials, so nobody can sign in through it now.",
-                "There is nothing you can mend. Tell whoever runs this site, with the request id below.",
+                "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
             )
             .operator("Compare `client_id` and `client_secret` with the application at GitLab: it may have been deleted, its secret renewed, or its kind (Confidential) not match whether there is a secret."),
             Self::Answer(_) => Words::new(
                 "GitLab's answer can't be trusted",
                 "It did not pass the checks that make a sign-in safe, so you were not signed in.",
-                "Start again. If it stays, tell whoever runs this site, with the request id below.",
+                "Start again. If it stays, tell whoever runs this site, and give them the request id below.",
             )
             .operator("The log says which check failed. `base_url` must be exactly GitLab's external URL, and what answers at `internal_url` the same GitLab."),
             Self::ClockSkew(_) => Words::new(
                 "The clocks don't agree",
                 "The clock of this server and GitLab's are too far apart to check when GitLab vouched for you.",
-                "There is nothing you can mend. Tell whoever runs this site, with the request id below.",
+                "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
             )
             .operator("Compare `date -u` on both machines and set up time synchronisation; the log has both times."),
             Self::Unavailable { .. } => Words::new(
                 "GitLab can't be reached",
-                "It does not answer, or asks to be left alone for a while, so you can't be signed in right now.",
+                "It does not answer, or says that it is too busy, so you can't be signed in right now.",
                 "Wait a little and start again.",
             )
             .operator("The log has the cause: name resolution, TLS, a timeout, or a status such as 429."),
@@ -173,13 +173,13 @@ fn refused(code: &str) -> Words {
         "invalid_scope" => Words::new(
             "This site isn't set up right at GitLab",
             "It asks GitLab for more than it is registered for, so nobody can sign in through it now.",
-            "There is nothing you can mend. Tell whoever runs this site, with the request id below.",
+            "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
         )
         .operator("At GitLab, give the application the scopes that `labgate check` prints: openid, email and read_user, and read_api where rules need it."),
         "unauthorized_client" | "unsupported_response_type" | "invalid_request" => Words::new(
             "This site isn't set up right at GitLab",
             "GitLab does not let it sign people in this way.",
-            "There is nothing you can mend. Tell whoever runs this site, with the request id below.",
+            "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
         )
         .operator("Compare the application at GitLab with what `labgate check` prints, and `authorize_params` with GitLab's documentation."),
         "login_required" | "interaction_required" | "account_selection_required" => Words::new(
@@ -205,7 +205,7 @@ fn refused(code: &str) -> Words {
         _ => Words::new(
             "GitLab said no",
             "It ended the sign-in without a reason that is known here.",
-            "Start again. If it stays, tell whoever runs this site, with the request id below.",
+            "Start again. If it stays, tell whoever runs this site, and give them the request id below.",
         ),
     }
 }

@@ -52,13 +52,13 @@ pub enum KeyError {
     #[error("at least one key is needed; `labgate keygen` makes one")]
     None,
     /// It is no base64.
-    #[error("key {index} is not base64; `labgate keygen` makes one")]
+    #[error("this is not base64; `labgate keygen` makes one")]
     Encoding {
         /// Which one.
         index: usize,
     },
     /// It has another length than 32 bytes.
-    #[error("key {index} has {length} bytes instead of 32; `labgate keygen` makes one")]
+    #[error("the key has {length} bytes instead of 32; `labgate keygen` makes one")]
     Length {
         /// Which one.
         index: usize,
@@ -66,13 +66,13 @@ pub enum KeyError {
         length: usize,
     },
     /// All its bytes are the same: a placeholder, not a key.
-    #[error("key {index} is one byte repeated, which is no secret; `labgate keygen` makes one")]
+    #[error("the key is one byte repeated, which is no secret; `labgate keygen` makes one")]
     Weak {
         /// Which one.
         index: usize,
     },
     /// It is there twice, or its id is that of another.
-    #[error("key {index} is the same as key {first}")]
+    #[error("the same key as `session.keys[{first}]`")]
     Duplicate {
         /// Which one.
         index: usize,

@@ -7,6 +7,7 @@
 //! The thread stands between so that a log pipe nobody reads can't hold up a request. When the buffer is full, lines are dropped and counted.
 
 use std::{
+    error::Error,
     fmt,
     io::{self, Write},
     mem,
@@ -58,6 +59,12 @@ pub fn start_logging(config: &Telemetry, terminal: bool) -> Result<LogGuard, Log
     tracing_subscriber::registry().with(filter).with(form.layer(lines.clone())).try_init()?;
     lines.write_to(io::stderr())?;
     Ok(LogGuard { filter: handle, lines })
+}
+
+/// `error` with all its causes, for a field of a line: JSON lines would drop the causes of an error that is logged as such.
+pub fn causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl LogGuard {

@@ -4,11 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
-use super::{process, route_metrics::RouteMetrics};
+use super::{
+    process,
+    route_metrics::{RouteMetrics, UpstreamMetrics},
+};
 use crate::clock::Timestamp;
 
 /// One metric: what it is called and what it counts.
@@ -68,7 +71,7 @@ const UPSTREAM_DURATION: Described = histogram(
 const SIGN_INS: Described = counter(
     "labgate_sign_ins_total",
     &["gitlab", "result"],
-    "Sign-ins that came back from GitLab; result is ok or a refusal's code.",
+    "Sign-ins that came back from GitLab; result is signed_in or a refusal's code.",
 );
 const SESSION_RECHECKS: Described = counter(
     "labgate_session_rechecks_total",
@@ -183,12 +186,12 @@ impl Metrics {
         Arc::new(RouteMetrics::new(name, self.requests.clone(), duration))
     }
 
-    /// The prepared durations of one upstream, in seconds.
-    pub fn upstream(&self, name: &str) -> Histogram {
-        self.upstream_duration.with_label_values(&[name])
+    /// The prepared durations of one upstream; `name` comes from the configuration.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        UpstreamMetrics::new(self.upstream_duration.with_label_values(&[name]))
     }
 
-    /// A sign-in came back; `result` is `ok` or a refusal's code.
+    /// A sign-in came back; `result` is `signed_in` or a refusal's code.
     pub fn sign_in(&self, gitlab: &str, result: &'static str) {
         self.sign_ins.with_label_values(&[gitlab, result]).inc();
     }

@@ -14,10 +14,10 @@ mod route_metrics;
 pub use self::{
     access::{Access, Audit, AuditEvent, Decision},
     admin::{Admin, Health},
-    log::{LogError, LogGuard, start_logging},
+    log::{LogError, LogGuard, causes, start_logging},
     metrics::{Described, Metrics, REFERENCE},
     request_id::{RequestId, RequestIds},
-    route_metrics::RouteMetrics,
+    route_metrics::{RouteMetrics, UpstreamMetrics},
 };
 
 #[cfg(test)]

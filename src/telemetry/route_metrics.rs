@@ -1,4 +1,4 @@
-//! The counts of one route, prepared so that a request costs a probe of a small table instead of three hashed strings and a lock.
+//! The counts of one route or upstream, prepared so that a request costs a probe of a small table instead of three hashed strings and a lock.
 
 use std::{fmt, sync::OnceLock, time::Duration};
 
@@ -6,6 +6,27 @@ use http::{Method, StatusCode};
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::{access::Decision, metrics::status_label};
+
+/// Times the responses of one upstream.
+#[derive(Clone)]
+pub struct UpstreamMetrics(Histogram);
+
+impl UpstreamMetrics {
+    pub(super) fn new(duration: Histogram) -> Self {
+        Self(duration)
+    }
+
+    /// It began a response, or failed to, this long after the request was sent.
+    pub fn answered(&self, duration: Duration) {
+        self.0.observe(duration.as_secs_f64());
+    }
+}
+
+impl fmt::Debug for UpstreamMetrics {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("UpstreamMetrics")
+    }
+}
 
 /// Counts the requests of one route.
 pub struct RouteMetrics {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -157,16 +158,29 @@ fn an_audit_line_tells_who_and_why() {
     assert!(line.get("request_id").is_none());
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("GitLab gives no word")]
+struct Outer(#[from] io::Error);
+
+#[test]
+fn an_errors_causes_are_in_lines_of_both_forms() {
+    let error = Outer(io::Error::other("connection refused"));
+    for form in [log::Form::Json, log::Form::Text { terminal: false }] {
+        let lines = logged(form, || tracing::warn!(error = causes(&error), "trouble"));
+        assert!(lines[0].contains("GitLab gives no word: connection refused"), "{lines:?}");
+    }
+}
+
 /// Metrics after each thing has happened once.
 fn busy_metrics() -> Metrics {
     let metrics = Metrics::new("1.2.3", "abc");
     let route = metrics.route("app");
     route.record(&Method::GET, StatusCode::OK, Decision::Allowed, Duration::from_millis(3));
-    metrics.upstream("wiki").observe(0.002);
-    metrics.sign_in("main", "ok");
-    metrics.session_recheck("ok");
-    metrics.session_refresh("ok");
-    metrics.session_revoked("blocked");
+    metrics.upstream("wiki").answered(Duration::from_millis(2));
+    metrics.sign_in("main", "signed_in");
+    metrics.session_recheck("renewed");
+    metrics.session_refresh("refreshed");
+    metrics.session_revoked("account");
     metrics.gitlab_request("main", "token", "200", Duration::from_millis(80));
     metrics.limit_reached("connections");
     metrics.reloaded(Timestamp::from_unix(1_700_000_000));
@@ -209,6 +223,34 @@ fn metrics_are_those_that_the_docs_name() {
     });
     let contract = contract.map(|name| format!("labgate_{name}"));
     assert_eq!(named.collect::<Vec<_>>(), contract);
+}
+
+/// The table of `docs/operations.md`.
+fn metrics_table() -> String {
+    let row = |Described { name, kind, labels, help }: &Described| {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "))
+    };
+    let rows: String = REFERENCE.iter().map(row).collect();
+    format!("| Name | Kind | Labels | Counts |\n|---|---|---|---|\n{rows}")
+}
+
+/// With `LABGATE_BLESS=1` in the environment a table that is out of date is written anew.
+#[test]
+fn the_documentation_lists_every_metric() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("<!-- metrics: ").unwrap();
+    let (note, rest) = rest.split_once("-->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end of metrics -->").unwrap();
+    let table = metrics_table();
+    let fresh =
+        format!("{before}<!-- metrics: {note}-->\n\n{table}\n<!-- end of metrics -->{after}");
+    if page != fresh && std::env::var_os("LABGATE_BLESS").is_some() {
+        std::fs::write(&path, &fresh).unwrap();
+        return;
+    }
+    assert_eq!(page, fresh, "out of date: run `LABGATE_BLESS=1 cargo test --lib telemetry`");
 }
 
 #[test]

@@ -7,9 +7,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::support::{
-    Answer, HOST, Http2, Lab, PATIENCE, Process, Setup, Tap, Wire, eventually, send,
-};
+use crate::support::{Answer, HOST, Http2, Lab, PATIENCE, Served, Setup, Tap, Wire, send, until};
 
 const ROUTES: &str = "[[route]]\nupstream = \"UPSTREAM\"\nallow = \"public\"\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -30,7 +28,7 @@ async fn readiness(admin: SocketAddr) -> Answer {
 }
 
 async fn refuses(addr: SocketAddr) {
-    eventually("connections are refused", async || TcpStream::connect(addr).await.is_err()).await;
+    until("connections are refused", async || TcpStream::connect(addr).await.is_err()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,8 +67,7 @@ async fn what_has_begun_finishes_and_nothing_new_begins() {
     // Connected without a word, and with half a head.
     let (mut silent, mut half) =
         (Wire::to(addr).await, Wire::say(addr, "GET / HTTP/1.1\r\nHo").await);
-    eventually("all are connected", async || lab.count("labgate_open_connections").await >= 7)
-        .await;
+    until("all are connected", async || lab.count("labgate_open_connections").await >= 7).await;
 
     let Lab { app, gitlab: _gitlab, .. } = lab;
     let drained = tokio::spawn(app.drain());
@@ -105,7 +102,7 @@ async fn requests_are_served_while_load_balancers_take_notice() {
     let (addr, admin) = (lab.app.addr(), lab.app.admin_addr());
     let Lab { app, gitlab: _gitlab, .. } = lab;
     let drained = tokio::spawn(app.drain());
-    eventually("ready is red", async || readiness(admin).await.status == 503).await;
+    until("ready is red", async || readiness(admin).await.status == 503).await;
     let mut late = Wire::say(addr, get("/late")).await;
     let mut upstream = tap.accept().await;
     upstream.head().await.expect("a request");
@@ -189,7 +186,7 @@ async fn the_last_tunnel_that_ends_ends_the_drain() {
 async fn one_signal_drains_a_process_and_a_second_ends_it() {
     let (lab, tap) = tapped("drain = '20s'").await;
     for second in [false, true] {
-        let process = Process::start(&lab.config, "").await;
+        let process = Served::start(&lab.config, "").await;
         let mut waiting = Wire::say(process.addr, get("/waiting")).await;
         let mut upstream = tap.accept().await;
         upstream.head().await.expect("a request");

@@ -222,7 +222,7 @@ async fn floods_end_their_connection_or_cost_nobody_anything() {
         is_served(&lab).await;
     }
     let open = async || lab.count("labgate_open_connections").await;
-    crate::support::eventually("none of them stays", async || open().await <= 1).await;
+    crate::support::until("none of them stays", async || open().await <= 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

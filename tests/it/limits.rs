@@ -5,7 +5,7 @@ use std::time::Duration;
 use labgate::demo::gitlab::Endpoint;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{HOST, Http2, Lab, PATIENCE, Process, Setup, Wire, eventually};
+use crate::support::{HOST, Http2, Lab, PATIENCE, Served, Setup, Wire, until};
 
 const ROUTES: &str = "[[route]]\nupstream = \"UPSTREAM\"\nallow = \"public\"\n\
     [[route]]\npath = \"/private\"\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n";
@@ -93,7 +93,7 @@ async fn a_client_that_reads_slowly_holds_up_nobody_and_is_given_up() {
         stalled.push(Wire::say(lab.app.addr(), get("/bytes?n=500000000", "")).await);
     }
     is_served(&lab).await;
-    eventually("all are given up", async || lab.count("labgate_open_connections").await <= 1).await;
+    until("all are given up", async || lab.count("labgate_open_connections").await <= 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +181,7 @@ async fn beyond_the_limit_connections_are_closed_at_once_and_counted() {
     }
     assert_eq!(lab.count("labgate_limits_reached_total{limit=\"connections\"}").await, 3);
     drop(kept);
-    eventually("there is room again", async || {
+    until("there is room again", async || {
         let mut wire = Wire::to(lab.app.addr()).await;
         wire.try_write(get("/echo", "")).await && wire.message().await.is_some()
     })
@@ -191,7 +191,7 @@ async fn beyond_the_limit_connections_are_closed_at_once_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_may_open_few_files_outlives_a_rush() {
     let lab = lab("limits = { connections = 10000 }\ntimeouts = { header = '2s' }").await;
-    let process = Process::start(&lab.config, "ulimit -n 256").await;
+    let process = Served::start(&lab.config, "ulimit -n 256").await;
     let mut crowd = Vec::new();
     for _ in 0..400 {
         crowd.push(Wire::to(process.addr).await);
@@ -207,7 +207,7 @@ async fn a_process_that_may_open_few_files_outlives_a_rush() {
         Wire::say(process.admin, "GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await.answer().await;
     assert_eq!(ready.status(), 200, "operators still get through");
     drop(crowd);
-    eventually("it serves again", async || {
+    until("it serves again", async || {
         let mut wire = Wire::to(process.addr).await;
         wire.try_write(get("/echo", "")).await
             && wire.message().await.is_some_and(|answer| answer.status() == 200)

@@ -10,15 +10,29 @@
     reason = "a test may fail by panicking, its helpers too"
 )]
 
+mod bad_input;
+mod browser;
+mod cli;
 mod deploy;
 mod drain;
 mod headers;
 mod http1;
 mod http2;
+mod id_token;
+mod landing;
 mod limits;
+mod metrics;
+mod nginx;
 mod paths;
 mod policy;
+mod process;
 mod proxy;
+mod recheck;
+mod reload;
+mod session;
 mod sign_in;
+mod sign_in_refused;
+mod sign_out;
 mod support;
+mod telemetry;
 mod upgrade;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use labgate::demo::gitlab::{Command, Role, Visibility};
 
-use crate::support::{Browser, Lab, Setup, eventually};
+use crate::support::{Browser, Lab, Setup, until};
 
 /// One route for each rule, below `/p`.
 fn routes(rules: &[(&str, &str, &[&str])]) -> String {
@@ -193,7 +193,7 @@ async fn a_users_file_is_followed_while_it_changes() {
     assert!(!may(&mut carol, &lab, "/p/file").await);
     assert!(!may(&mut alice, &lab, "/p/both").await);
     write("bob@example.com\n");
-    eventually("the new list is in force", async || may(&mut bob, &lab, "/p/file").await).await;
+    until("the new list is in force", async || may(&mut bob, &lab, "/p/file").await).await;
     assert!(may(&mut bob, &lab, "/p/both").await);
     assert!(!may(&mut alice, &lab, "/p/file").await);
     let page = alice.navigate("/p/file").await.text();

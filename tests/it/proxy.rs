@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::support::{HOST, Http2, Lab, PATIENCE, Setup, Tap, Wire, eventually};
+use crate::support::{HOST, Http2, Lab, PATIENCE, Setup, Tap, Wire, until};
 
 const ROUTES: &str = r#"
 [[route]]
@@ -448,7 +448,7 @@ async fn a_restart_of_the_application_under_load_leaves_nobody_without_an_answer
             })
         })
         .collect();
-    eventually("they are busy", async || lab.sample.hits() > 200).await;
+    until("they are busy", async || lab.sample.hits() > 200).await;
     let listen = lab.sample.addr();
     lab.sample.stop().await;
     let gap = Wire::say(addr, get("/echo")).await.answer().await.status();
@@ -514,7 +514,7 @@ async fn connections_are_counted_and_come_back_down() {
     let wires =
         futures_util::future::join_all((0..5).map(|_| Wire::say(lab.app.addr(), get("/echo"))))
             .await;
-    eventually("five are open", async || lab.count("labgate_open_connections").await >= 5).await;
+    until("five are open", async || lab.count("labgate_open_connections").await >= 5).await;
     drop(wires);
-    eventually("all are closed", async || lab.count("labgate_open_connections").await == 0).await;
+    until("all are closed", async || lab.count("labgate_open_connections").await == 0).await;
 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::support::{HOST, Http2, Lab, Setup, Tap, Wire, eventually};
+use crate::support::{HOST, Http2, Lab, Setup, Tap, Wire, until};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -260,7 +260,7 @@ async fn tunnels_are_counted_and_limited_and_their_places_come_back() {
     assert_eq!(refused.status(), 503);
     assert!(!refused.values("retry-after").is_empty());
     drop((first, second));
-    eventually("both are closed", async || lab.count("labgate_open_tunnels").await == 0).await;
+    until("both are closed", async || lab.count("labgate_open_tunnels").await == 0).await;
     opened(&lab, &session).await;
 }
 

@@ -1,4 +1,4 @@
-//! The rules about what surrounds the code: no path of one machine anywhere, every configuration key in the reference.
+//! The rules about what surrounds the code: no path of one machine anywhere, every configuration key in the reference, no link of a page broken.
 
 use std::path::Path;
 
@@ -53,6 +53,53 @@ pub(crate) fn config_reference(sources: &[Source], texts: &[Source]) -> Vec<Viol
             message: format!("`{key}` is missing in {REFERENCE}; regenerate it"),
         })
         .collect()
+}
+
+/// Links between pages lead to files of the repository, and to headings that the page there has.
+pub(crate) fn links(texts: &[Source]) -> Vec<Violation> {
+    let pages =
+        texts.iter().filter(|page| Path::new(&page.path).extension().is_some_and(|e| e == "md"));
+    let links = pages.flat_map(|page| links_of(page).into_iter().map(move |link| (page, link)));
+    let broken = links.filter(|(page, (_, target))| !leads(page, target, texts));
+    broken
+        .map(|(page, (line, target))| Violation {
+            place: format!("{}:{line}", page.path),
+            rule: "links",
+            message: format!("`{target}` leads nowhere in the repository"),
+        })
+        .collect()
+}
+
+/// Line and target of each `](target)` that stays in the repository.
+fn links_of(page: &Source) -> Vec<(usize, &str)> {
+    let lines = (1..).zip(page.text.lines());
+    let all = lines.flat_map(|(number, line)| {
+        let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        targets.map(move |(target, _)| (number, target))
+    });
+    all.filter(|(_, target)| !target.contains("://")).collect()
+}
+
+fn leads(page: &Source, target: &str, texts: &[Source]) -> bool {
+    let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+    let mut path: Vec<&str> = page.path.split('/').collect();
+    path.pop();
+    for step in file.split('/') {
+        match step {
+            ".." => drop(path.pop()),
+            step => path.push(step),
+        }
+    }
+    let path = if file.is_empty() { page.path.clone() } else { path.join("/") };
+    let found = texts.iter().find(|text| text.path == path);
+    found.is_some_and(|text| heading.is_empty() || text.text.lines().any(|l| anchor(l) == heading))
+}
+
+/// What a heading is called in links: lower case, words joined by `-`.
+fn anchor(line: &str) -> String {
+    let words = line.strip_prefix('#').unwrap_or_default().trim_start_matches('#');
+    let kept = words.trim().chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 /// Line and name of each field in the structs that derive `Deserialize`.
@@ -121,6 +168,23 @@ mod tests {
         let text = format!("fine /etc/labgate\nsee {}shared/x\n", MACHINE_FOLDERS[0]);
         let found = machine_paths(&Source::new("README.md", text));
         assert_eq!(found.iter().map(|v| v.place.as_str()).collect::<Vec<_>>(), ["README.md:2"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_found_on_its_line() {
+        let pages = [
+            Source::new("README.md", "[a](docs/a.md) [b](docs/b.md)\n[c](https://c.example)"),
+            Source::new("docs/a.md", "## At night: help\n[x](#at-night-help) [y](../README.md#no)"),
+        ];
+        let found = links(&pages);
+        let found: Vec<_> = found.iter().map(|v| (v.place.as_str(), v.message.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("README.md:1", "`docs/b.md` leads nowhere in the repository"),
+                ("docs/a.md:2", "`../README.md#no` leads nowhere in the repository"),
+            ]
+        );
     }
 
     #[test]

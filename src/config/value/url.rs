@@ -88,7 +88,12 @@ fn plain(text: &str) -> Result<Url, String> {
     if ["unix:", "h2c:"].iter().any(|scheme| text.starts_with(scheme)) {
         return Err(format!("`{text}` is not available in this version; use `http` or `https`"));
     }
-    let url = Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => {
+            format!("`{text}` is not a URL: begin with `https://` or `http://`")
+        },
+        error => format!("`{text}` is not a URL: {error}"),
+    })?;
     let known = matches!(url.scheme(), "http" | "https");
     let bare = url.query().is_none() && url.fragment().is_none();
     // WHATWG parsing forgives backslashes, blanks and missing slashes; a configuration need not.
@@ -118,6 +123,12 @@ mod tests {
         }
         assert_eq!(parse_origin("https://a.example").unwrap().as_str(), "https://a.example/");
         assert!(parse_origin("https://a.example/x").is_err());
+    }
+
+    #[test]
+    fn a_missing_scheme_is_called_by_its_name() {
+        let error = parse_origin("app.example.com/x").unwrap_err();
+        assert!(error.ends_with("begin with `https://` or `http://`"), "{error}");
     }
 
     #[test]

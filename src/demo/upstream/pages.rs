@@ -21,16 +21,23 @@ struct Page {
 }
 
 const PAGES: [Page; 5] = [
-    Page { path: "/", title: "Home", audience: "for everybody" },
-    Page { path: "/private", title: "Private", audience: "for everybody who signed in" },
-    Page { path: "/team", title: "Team", audience: "for members of acme" },
+    Page { path: "/", title: "Home", audience: "Open to everybody" },
+    Page { path: "/private", title: "Private", audience: "For everybody who is signed in" },
+    Page { path: "/team", title: "Team", audience: "For members of the group acme" },
     Page {
         path: "/maintainers",
         title: "Maintainers",
-        audience: "for maintainers and owners of acme/ops",
+        audience: "For maintainers and owners of acme/ops",
     },
-    Page { path: "/live", title: "Live", audience: "a counter and an echo that stream" },
+    Page {
+        path: "/live",
+        title: "Live",
+        audience: "A counter and an echo, streamed to whoever is signed in",
+    },
 ];
+
+/// What is shown instead of a page that is not there.
+const MISSING: Page = Page { path: "", title: "No such page", audience: "" };
 
 #[derive(Template)]
 #[template(path = "app_page.html")]
@@ -45,9 +52,9 @@ struct AppPage<'a> {
 
 /// One of the pages, or the 404.
 pub(super) fn page(path: &str, headers: &HeaderMap) -> Answer {
-    let Some(here) = PAGES.iter().find(|page| page.path == path) else {
-        return answer::text(StatusCode::NOT_FOUND, "The sample app has no such page.\n");
-    };
+    let found = PAGES.iter().find(|page| page.path == path);
+    let here = found.unwrap_or(&MISSING);
+    let status = found.map_or(StatusCode::NOT_FOUND, |_| StatusCode::OK);
     let identity = identity(headers);
     let value = |name: &str| identity.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let user = value("x-forwarded-preferred-username").or_else(|| value("x-forwarded-user"));
@@ -55,10 +62,13 @@ pub(super) fn page(path: &str, headers: &HeaderMap) -> Answer {
         pages: &PAGES,
         here,
         user: user.filter(|user| !user.is_empty()),
-        sign_in: format!("/oauth2/sign_in?rd={}", here.path),
+        sign_in: format!(
+            "/oauth2/sign_in?rd={}",
+            if here.path.is_empty() { "/" } else { here.path }
+        ),
         identity,
     };
-    answer::page(StatusCode::OK, POLICY, page.render())
+    answer::page(status, POLICY, page.render())
 }
 
 /// The headers by which labgate says who asks.

@@ -12,7 +12,7 @@ use super::client::{Answer, send};
 #[derive(Clone, Debug)]
 pub struct Browser {
     labgate: SocketAddr,
-    gitlab: SocketAddr,
+    gitlabs: Vec<(String, SocketAddr)>,
     cookies: Vec<Cookie>,
     /// Every URL that was asked for, in order.
     pub visited: Vec<Url>,
@@ -43,8 +43,17 @@ impl Page {
 }
 
 impl Browser {
-    pub fn new(labgate: SocketAddr, gitlab: SocketAddr) -> Self {
-        Self { labgate, gitlab, cookies: Vec::new(), visited: Vec::new() }
+    /// `gitlab` is known by its address and by `external_url`.
+    pub fn new(labgate: SocketAddr, gitlab: SocketAddr, external_url: &str) -> Self {
+        let own = Self { labgate, gitlabs: Vec::new(), cookies: Vec::new(), visited: Vec::new() };
+        own.also_knows(gitlab, external_url)
+    }
+
+    /// The same, to which the host of `external_url` is the GitLab at `gitlab`.
+    pub fn also_knows(mut self, gitlab: SocketAddr, external_url: &str) -> Self {
+        let origin = Url::parse(external_url).expect("a URL").origin().ascii_serialization();
+        self.gitlabs.push((origin, gitlab));
+        self
     }
 
     /// Talks to another labgate from now on, as behind a load balancer.
@@ -78,6 +87,11 @@ impl Browser {
             name: name.into(),
             value: value.into(),
         });
+    }
+
+    /// Forgets a cookie, as after its end.
+    pub fn drop_cookie(&mut self, name: &str) {
+        self.cookies.retain(|cookie| cookie.name != name);
     }
 
     /// Forgets the sign-in at GitLab, as after a restart of the browser.
@@ -120,6 +134,14 @@ impl Browser {
         self.request(Method::POST, path, &headers, body).await
     }
 
+    /// Begins a sign-in that leads to `rd`; returns the URL of GitLab's authorize page.
+    pub async fn begin(&mut self, rd: &str) -> String {
+        let rd: String = url::form_urlencoded::byte_serialize(rd.as_bytes()).collect();
+        let answer = self.navigate(&format!("/oauth2/start?rd={rd}")).await;
+        assert_eq!(answer.status, 302, "{}", answer.text());
+        answer.header("location").to_owned()
+    }
+
     /// A navigation that follows redirects, GitLab's script included, until a page stays.
     pub async fn open(&mut self, path: &str) -> Page {
         let url = absolute(path);
@@ -144,8 +166,13 @@ impl Browser {
         panic!("GitLab asks and asks: {}", page.text())
     }
 
+    fn gitlab(&self, url: &Url) -> Option<SocketAddr> {
+        let origin = url.origin().ascii_serialization();
+        self.gitlabs.iter().find(|(known, _)| *known == origin).map(|(_, addr)| *addr)
+    }
+
     fn is_gitlab(&self, url: &Url) -> bool {
-        url.port() == Some(self.gitlab.port())
+        self.gitlab(url).is_some()
     }
 
     async fn follow(&mut self, mut method: Method, mut url: Url, mut body: String) -> Page {
@@ -195,7 +222,7 @@ impl Browser {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let addr = if self.is_gitlab(url) { self.gitlab } else { self.labgate };
+        let addr = self.gitlab(url).unwrap_or(self.labgate);
         let answer = send(addr, request.body(body.to_owned()).expect("a request")).await;
         for cookie in answer.cookies() {
             self.keep(&host, cookie);

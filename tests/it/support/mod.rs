@@ -7,9 +7,10 @@ mod browser;
 mod client;
 pub mod http2;
 mod process;
+mod served;
 mod wire;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use labgate::{
     app::App,
@@ -22,14 +23,19 @@ use labgate::{
     gate::Plan,
     session::{KeyRing, Random},
 };
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::{
+    runtime::Handle,
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 pub use self::{
-    browser::Browser,
-    client::{Answer, send},
+    browser::{Browser, Page},
+    client::{Answer, send, send_raw},
     http2::Http2,
-    process::Process,
-    wire::{Message, PATIENCE, Tap, Wire, eventually},
+    process::{Process, appears, check, labgate, outcome},
+    served::Served,
+    wire::{Message, PATIENCE, Tap, Wire},
 };
 
 /// The host of the lab's public URL.
@@ -45,6 +51,27 @@ pub struct Lab {
     pub config: String,
 }
 
+/// The lab with labgate as a process of its own, which follows the clock of the machine.
+pub struct House {
+    pub gitlab: DevGitlab,
+    pub sample: SampleApp,
+    pub labgate: Process,
+    pub addr: SocketAddr,
+    pub admin: SocketAddr,
+    /// The configuration that it was started with.
+    pub config: String,
+    /// The file that holds it.
+    pub path: PathBuf,
+}
+
+/// What stands around labgate, and the configuration that fits it.
+struct Site {
+    gitlab: DevGitlab,
+    sample: SampleApp,
+    clock: Clock,
+    config: String,
+}
+
 /// How a lab differs from the usual one.
 #[derive(Default)]
 pub struct Setup {
@@ -57,6 +84,7 @@ pub struct Setup {
     public_url: Option<String>,
     upstream: Option<String>,
     base_path: String,
+    external_url: Option<String>,
     workers: usize,
 }
 
@@ -115,6 +143,12 @@ impl Setup {
         self
     }
 
+    /// What the development GitLab calls itself; `INTERNAL` stands for where it listens.
+    pub fn external_url(mut self, url: &str) -> Self {
+        self.external_url = Some(url.into());
+        self
+    }
+
     /// So many worker threads; one by default.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -123,6 +157,21 @@ impl Setup {
 
     /// Starts it all.
     pub async fn start(self) -> Lab {
+        let workers = self.workers.max(1);
+        let Site { gitlab, sample, clock, config } = self.furnish().await;
+        let app = run(&config, &clock, workers);
+        Lab { gitlab, sample, app, clock, config }
+    }
+
+    /// Starts it all, labgate as a process with `env` alone in its environment.
+    pub async fn process(self, env: &[(&str, &str)]) -> House {
+        let Site { gitlab, sample, config, .. } = self.furnish().await;
+        let labgate = Process::with(&config, env);
+        let (addr, admin) = labgate.addresses().await;
+        House { gitlab, sample, addr, admin, config, path: labgate.path(), labgate }
+    }
+
+    async fn furnish(self) -> Site {
         let clock = Clock::system();
         let public_url = self.public_url.unwrap_or_else(|| format!("https://{HOST}"));
         let redirect = match public_url.as_str() {
@@ -136,6 +185,7 @@ impl Setup {
             clock: clock.clone(),
             keys: Some(keys().await),
             base_path: self.base_path,
+            external_url: self.external_url,
             ..gitlab::Options::default()
         })
         .await
@@ -153,7 +203,7 @@ impl Setup {
              [gitlab.main]\nbase_url = \"GITLAB\"\nclient_id = \"{id}\"\n{}\n{}\n\
              [session]\nkeys = [\"{}\"]\n{}\n[identity]\n{}\n{}\n{}\n",
             self.server,
-            match self.gitlab.contains("client_secret") {
+            match self.gitlab.contains("client_secret =") {
                 true => String::new(),
                 false => format!("client_secret = \"{secret}\""),
             },
@@ -165,21 +215,18 @@ impl Setup {
             self.more,
         );
         let upstream = self.upstream.unwrap_or_else(|| sample.url());
-        let config = config.replace("GITLAB", gitlab.external_url()).replace("UPSTREAM", &upstream);
-        let app = run(&config, &clock, self.workers.max(1));
-        Lab { gitlab, sample, app, clock, config }
+        let config = config
+            .replace("GITLAB", gitlab.external_url())
+            .replace("INTERNAL", &gitlab.url())
+            .replace("UPSTREAM", &upstream);
+        Site { gitlab, sample, clock, config }
     }
 }
 
-impl Lab {
-    /// The usual lab.
-    pub async fn start() -> Self {
-        Setup::default().start().await
-    }
-
+impl House {
     /// A browser without cookies.
     pub fn browser(&self) -> Browser {
-        Browser::new(self.app.addr(), self.gitlab.addr())
+        Browser::new(self.addr, self.gitlab.addr(), self.gitlab.external_url())
     }
 
     /// A browser in which `user` is signed in.
@@ -190,6 +237,50 @@ impl Lab {
         browser
     }
 
+    /// The answer to one GET of the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        get(self.admin, path).await
+    }
+
+    /// Writes another configuration into the file.
+    pub fn write(&self, config: &str) {
+        std::fs::write(&self.path, config).expect("a file");
+    }
+}
+
+/// The answer to one GET, whatever the host.
+pub async fn get(addr: SocketAddr, path: &str) -> Answer {
+    let request = http::Request::get(path).header("host", addr.to_string()).body(String::new());
+    send(addr, request.expect("a request")).await
+}
+
+impl Lab {
+    /// The usual lab.
+    pub async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// A browser without cookies.
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.app.addr(), self.gitlab.addr(), self.gitlab.external_url())
+    }
+
+    /// A browser in which `user` is signed in.
+    pub async fn signed_in(&self, user: &str) -> Browser {
+        let mut browser = self.browser();
+        let page = browser.sign_in("/private", user).await;
+        assert_eq!(page.status, 200, "{user} can't sign in: {}", page.text());
+        browser
+    }
+
+    /// The callback URL, with a code that is not redeemed yet, that GitLab sends `user` to from `authorize`.
+    pub async fn callback(&self, authorize: &str, user: &str) -> String {
+        // Another browser knows nothing of the state, so that there the answer is refused before it is used.
+        let page = self.browser().sign_in(authorize, user).await;
+        assert_eq!(page.status, 400, "{}", page.text());
+        page.url.into()
+    }
+
     /// A second labgate with the same configuration, such as a replica or a restart.
     pub fn replica(&self) -> App {
         run(&self.config, &self.clock, 1)
@@ -197,8 +288,7 @@ impl Lab {
 
     /// The answer to one GET of the admin listener.
     pub async fn admin(&self, path: &str) -> Answer {
-        let request = http::Request::get(path).header("host", "admin").body(String::new());
-        send(self.app.admin_addr(), request.expect("a request")).await
+        get(self.app.admin_addr(), path).await
     }
 
     /// The value of one metric, labels included in `series`; zero if it is not there.
@@ -227,8 +317,17 @@ pub fn run(text: &str, clock: &Clock, workers: usize) -> App {
     App::start(plan, clock.clone(), &Handle::current(), workers, &env).expect("labgate")
 }
 
+/// Asks again and again until `holds`, half a minute at most.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Signing keys, made once for all labs: that takes a moment.
-async fn keys() -> Keys {
+pub async fn keys() -> Keys {
     static KEYS: OnceCell<Arc<Keys>> = OnceCell::const_new();
     let make = || async { Arc::new(Keys::generate().await.expect("keys")) };
     Keys::clone(KEYS.get_or_init(make).await)

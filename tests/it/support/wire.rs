@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
 
 /// One connection, as a client or as an application has it.
@@ -197,17 +197,6 @@ impl Tap {
         let (stream, _) = accepted.expect("a connection in time").expect("a connection");
         Wire { stream, ahead: Vec::new() }
     }
-}
-
-/// Asks until `holds` says yes.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    let asked = timeout_at(deadline, async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    assert!(asked.await.is_ok(), "never: {what}");
 }
 
 /// Longer than anything takes, unless it hangs.

@@ -1,0 +1,30 @@
+//! Metrics: what the reference promises is counted in a running labgate.
+
+use labgate::{demo::gitlab::UserState, telemetry::REFERENCE};
+
+use crate::support::Setup;
+
+/// What is zero while nothing is open and no limit is reached.
+const QUIET: [&str; 3] =
+    ["labgate_open_connections", "labgate_open_tunnels", "labgate_limits_reached_total"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_the_reference_names_is_counted() {
+    let lab = Setup::default().session("recheck = \"5m\"\ngrace = \"1d\"").start().await;
+    let mut browser = lab.signed_in("alice").await;
+    // Past the access token's life, so that the recheck must refresh first.
+    lab.clock.turn(3 * 60 * 60);
+    browser.xhr("/private").await;
+    lab.gitlab.set_state("alice", UserState::Blocked).unwrap();
+    lab.clock.turn(6 * 60);
+    browser.xhr("/private").await;
+    let text = lab.admin("/metrics").await.text();
+    for metric in REFERENCE.iter().filter(|metric| !QUIET.contains(&metric.name)) {
+        let sample = |line: &&str| line.starts_with(metric.name) && !line.ends_with(" 0");
+        assert!(
+            text.lines().any(|line| sample(&line)),
+            "{} is never counted:\n{text}",
+            metric.name
+        );
+    }
+}
