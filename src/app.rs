@@ -104,7 +104,7 @@ impl App {
             admin: Admin { health: health.clone(), metrics: shared.metrics.clone() },
             tunnels: shared.tunnels.clone(),
             connections: server.counts().clone(),
-            told: AtomicU64::new(0),
+            told: Default::default(),
         });
         let admin = Arc::new(Server::start(&admin, &admin_settings(), 1)?);
         let mut app = Self {
@@ -258,16 +258,23 @@ struct AdminFront {
     admin: Admin,
     tunnels: Arc<Tunnels>,
     connections: Arc<Counts>,
-    told: AtomicU64,
+    /// What of these counts the metrics know already.
+    told: [AtomicU64; 2],
 }
 
 impl Handler for AdminFront {
     async fn handle(&self, request: Request, _: SocketAddr, _: usize) -> Response {
         let metrics = &self.admin.metrics;
         metrics.open(self.connections.open.load(Ordering::Relaxed), self.tunnels.open());
-        let turned_away = self.connections.turned_away.load(Ordering::Relaxed);
-        let told = self.told.swap(turned_away, Ordering::Relaxed);
-        metrics.turned_away(turned_away.saturating_sub(told));
+        let reached = [
+            ("connections", &self.connections.turned_away),
+            ("headers", &self.connections.large_heads),
+        ];
+        for ((limit, count), told) in reached.into_iter().zip(&self.told) {
+            let count = count.load(Ordering::Relaxed);
+            let told = told.swap(count, Ordering::Relaxed);
+            metrics.limit_reached_often(limit, count.saturating_sub(told));
+        }
         self.admin.handle(&request)
     }
 }

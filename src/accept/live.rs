@@ -21,6 +21,8 @@ pub struct Counts {
     pub accepted: AtomicU64,
     /// Closed at once because `server.limits.connections` was reached.
     pub turned_away: AtomicU64,
+    /// Requests refused because `server.limits.header_bytes` or `headers` was reached.
+    pub large_heads: AtomicU64,
     /// Times that accepting failed, such as for want of file descriptors.
     pub failed: AtomicU64,
 }

@@ -9,13 +9,13 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -31,7 +31,7 @@ use tokio::{
 
 use super::{
     Handler, Settings,
-    live::{Busy, Link, Live, Open, Upgrade, Wait},
+    live::{Busy, Counts, Link, Live, Open, Upgrade, Wait},
     wire::Wire,
 };
 use crate::body::{Body, BoxError, Request, Response};
@@ -52,8 +52,8 @@ impl Protocols {
             .half_close(false)
             .writev(false)
             .header_read_timeout(None)
-            .max_header_size(settings.header_bytes)
-            .max_buf_size(settings.header_bytes.max(MIN_BUFFER));
+            .max_header_size(readable(&settings))
+            .max_buf_size(readable(&settings).max(MIN_BUFFER));
         // Only hyper's own limit is kept on the stack.
         if settings.headers != HYPERS_HEADERS {
             http1.max_headers(settings.headers);
@@ -62,7 +62,7 @@ impl Protocols {
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(settings.http2_streams)
-            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(readable(&settings)).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(MAX_RESETS)
             .max_local_error_reset_streams(MAX_RESETS)
             .max_send_buf_size(MIN_BUFFER)
@@ -103,11 +103,13 @@ impl Protocols {
         }
         let link = Arc::new(Link::default());
         let service = {
-            let (link, max_headers) = (Arc::clone(&link), self.settings.headers);
+            let link = Arc::clone(&link);
+            let heads = Arc::new(Heads::new(&self.settings, Arc::clone(&live.counts)));
             service_fn(move |request| {
                 let busy = Busy::new(&link);
                 let (handler, link) = (Arc::clone(&handler), Arc::clone(&link));
-                async move { answer(&*handler, request, peer, core, max_headers, busy, &link).await }
+                let heads = Arc::clone(&heads);
+                async move { answer(&*handler, request, peer, core, &heads, busy, &link).await }
             })
         };
         let timing = Timing::new(&self.settings, deadline, Arc::clone(&link), live);
@@ -151,15 +153,14 @@ async fn answer<H: Handler>(
     request: http::Request<Incoming>,
     peer: SocketAddr,
     core: usize,
-    max_headers: usize,
+    heads: &Heads,
     busy: Busy,
     link: &Link,
 ) -> Result<http::Response<Tracked>, Infallible> {
     let held = link.upgrade() == Upgrade::Held;
     let request = request.map(Body::from);
-    let mut response = if request.headers().len() > max_headers {
-        // HTTP/2 has a limit of bytes only.
-        empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    let mut response = if heads.refuse(&request) {
+        too_large(request.version())
     } else if is_bare_authority(&request) {
         let mut response = empty(StatusCode::BAD_REQUEST);
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -186,6 +187,56 @@ async fn answer<H: Handler>(
     }
     Ok(response.map(|body| Tracked { body, _busy: busy }))
 }
+
+/// The limits of a request's head. hyper has them too, but answers without a word, so its are wider.
+struct Heads {
+    fields: usize,
+    bytes: usize,
+    counts: Arc<Counts>,
+}
+
+impl Heads {
+    fn new(settings: &Settings, counts: Arc<Counts>) -> Self {
+        Self { fields: settings.headers, bytes: settings.header_bytes, counts }
+    }
+
+    /// Whether the head of `request` is too large; counts it then.
+    fn refuse(&self, request: &Request) -> bool {
+        let fields = request.headers();
+        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        let bytes = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let refused = fields.len() > self.fields || target + bytes.sum::<usize>() > self.bytes;
+        if refused {
+            self.counts.large_heads.fetch_add(1, Relaxed);
+        }
+        refused
+    }
+}
+
+/// How much of a head is read, so that one beyond the limit can be told so.
+fn readable(settings: &Settings) -> usize {
+    settings.header_bytes.saturating_mul(2)
+}
+
+fn too_large(version: Version) -> Response {
+    let mut response = Response::new(Body::full(TOO_LARGE));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+const TOO_LARGE: &str = "The header of this request is larger than this server takes.\n\n\
+    If you see this in a browser, this site's cookies have grown too large: delete them and try again.\n\
+    For whoever runs this site: `server.limits.header_bytes` and `server.limits.headers` say how much is taken.\n";
 
 /// A target such as `GET example.com` is CONNECT's alone (RFC 9112, 3.2.3).
 fn is_bare_authority(request: &Request) -> bool {
@@ -317,6 +368,15 @@ impl Timing {
         .await;
     }
 
+    /// A head that has begun may still be completed, but holds no drain up.
+    fn hurry(&mut self) {
+        self.header = self.header.min(LAST_HEAD);
+        if self.link.wait().0 == Wait::Head {
+            let soon = Instant::now() + self.header;
+            self.deadline = self.deadline.map(|deadline| deadline.min(soon));
+        }
+    }
+
     /// Whether the peer was waited for long enough.
     fn expired(&mut self, context: &mut Context<'_>) -> bool {
         let now = self.link.wait();
@@ -340,18 +400,6 @@ impl Timing {
             timer.as_mut().reset(deadline);
         }
         false
-    }
-
-    /// A drain waits for requests, but not long for one whose head may never be whole.
-    fn hurry(&mut self) {
-        let now = self.link.wait();
-        if now != self.seen {
-            self.set_deadline(now);
-        }
-        if now.0 == Wait::Head {
-            let soon = Instant::now() + LAST_HEAD;
-            self.deadline = self.deadline.map(|deadline| deadline.min(soon));
-        }
     }
 
     fn set_deadline(&mut self, now: (Wait, u32)) {

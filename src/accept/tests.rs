@@ -267,6 +267,11 @@ async fn limits_of_a_head_have_their_answers() {
         assert!(answer.starts_with(&expected), "{answer:?}");
     }
     assert_eq!(lab.calls(), 0);
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}\r\n\r\n", "x".repeat(70_000));
+    let answer = lab.exchange(head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431") && answer.contains("cookies"), "{answer:?}");
+    assert_eq!(lab.calls(), 0);
+    assert_eq!(lab.server.counts().large_heads.load(SeqCst), 2);
 }
 
 #[tokio::test]

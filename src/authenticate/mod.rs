@@ -177,9 +177,10 @@ impl Authenticator {
             {
                 Ok(None)
             },
-            (_, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
+            (outcome, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
                 gitlab: provider.label().to_owned(),
-                retry_after: COME_BACK,
+                // While GitLab is being asked, its word is a moment away.
+                retry_after: if outcome.is_some() { COME_BACK } else { SOON },
             }),
             (_, Freshness::Good | Freshness::Due | Freshness::TooOld) => Ok(Some(session)),
         }
@@ -210,6 +211,9 @@ impl Authenticator {
 fn site(target: &Target) -> Site<'_> {
     Site { host: &target.origin.host, secure: target.origin.is_secure() }
 }
+
+/// When to come back for an answer that is on its way.
+const SOON: Duration = Duration::from_secs(2);
 
 /// When to come back while GitLab is out of reach.
 const COME_BACK: Duration = Duration::from_secs(10);

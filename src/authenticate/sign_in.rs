@@ -165,7 +165,11 @@ impl Authenticator {
         attempt: &session::Attempt,
         now: Timestamp,
     ) -> Result<Session, Attempt> {
-        if answer.iss.as_deref().is_some_and(|issuer| provider.issuer() != issuer) {
+        if answer
+            .iss
+            .as_deref()
+            .is_some_and(|issuer| issuer.trim_end_matches('/') != provider.issuer())
+        {
             return Err(Attempt::Parameters("iss"));
         }
         if let Some(error) = &answer.error {

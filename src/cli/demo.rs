@@ -5,11 +5,16 @@ use std::{
     io::{self, IsTerminal},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 use url::Url;
 
 use super::run::{background, cores};
@@ -60,7 +65,13 @@ async fn serve(arguments: &Arguments, background: &tokio::runtime::Handle) -> an
     let clock = Clock::system();
     let app = App::start_on(listener, plan, clock, background, cores(), &|_| None)?;
     let moved = taken.map(|taken| format!("{taken} is taken, so labgate listens on {addr}"));
-    for notice in moved.into_iter().chain(demo.notices()) {
+    let silent = match &arguments.upstream {
+        Some(url) if !answers(url).await => {
+            Some(format!("nothing answers at {url} yet; start your app there"))
+        },
+        Some(_) | None => None,
+    };
+    for notice in moved.into_iter().chain(demo.notices()).chain(silent) {
         super::say(&format!("{notice}\n"));
     }
     super::print(&welcome(&public, &upstream, &demo))?;
@@ -70,6 +81,14 @@ async fn serve(arguments: &Arguments, background: &tokio::runtime::Handle) -> an
     }
     drop(app);
     Ok(())
+}
+
+/// Whether something listens at `url`.
+async fn answers(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port_or_known_default().unwrap_or_default();
+    let connected = timeout(Duration::from_secs(1), TcpStream::connect((host, port))).await;
+    matches!(connected, Ok(Ok(_)))
 }
 
 /// A socket on the preferred port, or on a free one and which was taken; held from now on, so that no other program comes between.

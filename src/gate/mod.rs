@@ -167,6 +167,9 @@ impl Gate {
         {
             story.set_cookies.clear();
         }
+        if !story.set_cookies.is_empty() {
+            keep_private(response.headers_mut());
+        }
         let dropped = self.cookie.drop_hostile_set_cookies(response.headers_mut());
         if dropped > 0 {
             tracing::warn!(
@@ -320,9 +323,48 @@ fn finish(response: &mut Response, story: &mut Story<'_>) {
     headers.insert(REQUEST_ID, id);
 }
 
+/// A response that renews a session must not be kept by a cache that others are answered from (RFC 9111, 3.5).
+fn keep_private(headers: &mut HeaderMap) {
+    let said = headers.get_all(header::CACHE_CONTROL).iter();
+    let said = said.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let shared = |directive: &&str| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        !["public", "private", "s-maxage"].iter().any(|other| name.eq_ignore_ascii_case(other))
+    };
+    let kept = said.map(str::trim).filter(|directive| !directive.is_empty()).filter(shared);
+    let all: Vec<_> = std::iter::once("private").chain(kept).collect();
+    if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+}
+
 /// A value as it stands in a query.
 fn encoded(value: &str) -> String {
     url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_with_a_session_is_for_one_person() {
+        for (said, kept) in [
+            (&[][..], "private"),
+            (&["public, max-age=31536000, immutable"], "private, max-age=31536000, immutable"),
+            (&["max-age=60", "Public , S-MaxAge=9"], "private, max-age=60"),
+            (&["private, no-cache"], "private, no-cache"),
+            (&["no-store"], "private, no-store"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(header::CACHE_CONTROL, HeaderValue::from_static(value));
+            }
+            keep_private(&mut headers);
+            let values: Vec<_> = headers.get_all(header::CACHE_CONTROL).iter().collect();
+            assert_eq!(values, [kept], "{said:?}");
+        }
+    }
+}

@@ -136,7 +136,7 @@ impl Provider {
         self.settle(access_token, &sub, &mut groups).await?;
         Ok(Identity {
             gitlab: self.name.clone(),
-            issuer: self.issuer(),
+            issuer: self.issuer().to_owned(),
             sub,
             name: user.name.unwrap_or_default().chars().take(NAME).collect(),
             username: user.username,
@@ -198,7 +198,11 @@ impl Provider {
         // Collected first: a closure inside the stream would make this future impossible to spawn.
         let open: Vec<_> = open
             .map(|(index, path)| async move {
-                Ok::<_, IdentifyError>((index, self.role(token, sub, &path).await?))
+                match self.role(token, sub, &path).await {
+                    // Signed in before a rule asked for it: what the claims say has to do until the next sign-in.
+                    Err(IdentifyError::Scope(_)) => Ok((index, None)),
+                    level => Ok::<_, IdentifyError>((index, level?)),
+                }
             })
             .collect();
         let levels: Vec<_> = stream::iter(open).buffer_unordered(AT_ONCE).try_collect().await?;

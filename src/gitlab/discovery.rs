@@ -155,6 +155,6 @@ impl Provider {
         {
             return Err(IdTokenError::Issuer { expected });
         }
-        Ok(self.issuer())
+        Ok(self.discovery.issuer())
     }
 }

@@ -216,7 +216,7 @@ impl Provider {
         if claims.at_hash.is_some_and(|hash| !same(&hash, &access_token_hash(&tokens.access))) {
             return Err(IdTokenError::AccessTokenHash);
         }
-        Ok(IdClaims { issuer, sub: claims.sub })
+        Ok(IdClaims { issuer: self.issuer().to_owned(), sub: claims.sub })
     }
 }
 

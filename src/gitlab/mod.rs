@@ -164,9 +164,9 @@ impl Provider {
         &self.scopes
     }
 
-    /// The issuer of its ID tokens: as discovery said, or the base URL without a final slash until then.
-    pub fn issuer(&self) -> String {
-        self.discovery.issuer()
+    /// What identities of this GitLab are keyed by: its base URL without a final slash, whatever discovery says and whether or not it can be asked.
+    pub fn issuer(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
     }
 
     /// How many memberships of `identity`, from the first, are in groups that rules mention.

@@ -92,6 +92,10 @@ pub(super) fn explain_by_headers(refusal: &Refusal, headers: &mut HeaderMap) {
     if let Some(wait) = refusal.retry_after() {
         let seconds = wait.as_secs().max(1);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if matches!(refusal, Refusal::Unconfirmed { .. }) {
+            // Whoever looks at the page is let in by itself once GitLab has said so.
+            headers.insert(header::REFRESH, HeaderValue::from(seconds));
+        }
     }
     if refusal.status() == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Bearer realm=\"labgate\"");

@@ -229,9 +229,9 @@ impl Metrics {
         self.open_tunnels.set(i64::try_from(tunnels).unwrap_or(i64::MAX));
     }
 
-    /// So many more connections were closed at once because of `server.limits.connections`.
-    pub fn turned_away(&self, connections: u64) {
-        self.limits_reached.with_label_values(&["connections"]).inc_by(connections);
+    /// One of `server.limits`, by its name, was in the way so many more times.
+    pub fn limit_reached_often(&self, limit: &'static str, times: u64) {
+        self.limits_reached.with_label_values(&[limit]).inc_by(times);
     }
 
     /// One of `server.limits`, by its name, was in the way.

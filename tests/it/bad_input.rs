@@ -156,6 +156,9 @@ async fn a_cookie_of_100_kb_is_refused_in_words() {
     let request = request.header("cookie", cookie).body(String::new()).expect("a request");
     let answer = send(house.addr, request).await;
     assert_eq!(answer.status, 431, "{}", answer.text());
+    assert!(answer.text().contains("cookies") && answer.text().contains("server.limits"));
+    let metrics = get(house.admin, "/metrics").await.text();
+    assert!(metrics.contains("labgate_limits_reached_total{limit=\"headers\"} 1\n"), "{metrics}");
     // Beside a session of their own nobody notices.
     assert_eq!(browser.open("/private").await.status, 200);
     let ready = get(house.admin, "/readyz").await;

@@ -84,6 +84,22 @@ fn all_problems_are_told_at_once_each_with_its_place() {
 }
 
 #[test]
+fn a_secret_that_every_user_may_read_deserves_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("secret");
+    std::fs::write(&path, SECRET).expect("a file");
+    let file = format!("{{ file = \"{}\" }}", path.display());
+    let text = sound().replace(&format!("\"{SECRET}\""), &file);
+    for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours");
+        let (code, out, err) = check(&text, &[]);
+        assert_eq!((code, err.matches("warning: ").count()), (0, warnings), "{err}");
+        assert!(!out.contains(SECRET) && !err.contains(SECRET));
+    }
+}
+
+#[test]
 fn the_same_problem_is_told_once() {
     let text = sound().replace("allow =", "gitlab = []\nallow =");
     let (code, _, err) = check(&text, &[]);

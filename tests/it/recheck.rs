@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use labgate::demo::gitlab::{Command, Document, Endpoint, Failure, Fault, Role, UserState};
+use labgate::demo::gitlab::{Command, Document, Endpoint, Failure, Fault, Role, Tamper, UserState};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
@@ -395,4 +395,46 @@ fn authorized(browser: &Browser) -> u64 {
 
 fn email(userinfo: &Answer) -> String {
     userinfo.json()["email"].as_str().unwrap_or_default().to_owned()
+}
+
+/// GitLab may write its issuer with a final slash, which labgate knows only after it could ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_gitlab_is_silent_loses_nobody_whatever_the_issuer_looks_like() {
+    let lab = patient().await;
+    let slashed = format!("{}/", lab.gitlab.external_url());
+    lab.gitlab.overlay(Document::Discovery, json!({ "issuer": slashed }));
+    lab.gitlab.tamper(Tamper::claim("iss", json!(slashed)));
+    let restarted = lab.replica();
+    let mut alice = lab.browser();
+    alice.point_at(restarted.addr());
+    assert_eq!(alice.sign_in("/private", "alice").await.status, 200);
+    lab.gitlab.set_silent(true);
+    let again = lab.replica();
+    alice.point_at(again.addr());
+    assert_eq!(alice.xhr("/private").await.status, 200);
+    assert!(alice.cookie(SESSION).is_some());
+}
+
+/// RFC 9111: a cache between must not hand one person's session to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_session_rides_on_no_cacheable_response() {
+    let lab = patient().await;
+    let mut alice = lab.signed_in("alice").await;
+    lab.clock.turn(TOO_OLD);
+    let answer = alice.xhr("/private").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.cookies().iter().any(|cookie| cookie.starts_with(SESSION)), "it is renewed");
+    assert!(answer.header("cache-control").contains("private"), "{:?}", answer.headers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_an_unconfirmed_session_comes_back_by_itself() {
+    let lab = patient().await;
+    let mut alice = lab.signed_in("alice").await;
+    lab.gitlab.set_silent(true);
+    lab.clock.turn(PAST_GRACE);
+    let page = alice.navigate("/private").await;
+    assert_eq!(page.status, 503);
+    assert_eq!(page.header("refresh"), page.header("retry-after"));
+    assert!(!page.header("refresh").is_empty());
 }

@@ -253,7 +253,7 @@ async fn browsers_and_labgate_reach_gitlab_by_different_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_client_needs_no_secret() {
-    let lab = Setup::default().gitlab("# no client_secret\n").start().await;
+    let lab = Setup::default().gitlab("# no client_secret = here\n").start().await;
     let uri = ["https://app.example.test/oauth2/callback"];
     let application = Application::new(CLIENT_ID, "", &uri).public();
     lab.gitlab.command(Command::Register(application)).expect("an application");

@@ -4,9 +4,11 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -28,13 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Chromium {
     client: Client,
     _ends: Ends,
-    _profile: TempDir,
 }
 
 /// Ends the driver and the browser, also when the test panics.
 struct Ends {
     driver: Child,
     browser: Option<u64>,
+    profile: TempDir,
 }
 
 impl Drop for Ends {
@@ -45,6 +47,11 @@ impl Drop for Ends {
         }
         drop(self.driver.kill());
         drop(self.driver.wait());
+        // The browser's processes end one after the other and may still write.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir_all(self.profile.path()).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -59,9 +66,7 @@ pub struct Complaint {
 impl Chromium {
     /// Starts one.
     pub async fn start() -> Self {
-        let profile = tempfile::tempdir().expect("a directory for the profile");
-        let (driver, port) = driver(profile.path());
-        let mut ends = Ends { driver, browser: None };
+        let (mut ends, port) = driver();
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -73,7 +78,7 @@ impl Chromium {
             "--disable-component-update",
             "--disable-sync",
             "--hide-scrollbars",
-            &format!("--user-data-dir={}", profile.path().display()),
+            &format!("--user-data-dir={}", ends.profile.path().display()),
         ];
         let capabilities = json!({
             "browserName": "chrome",
@@ -89,7 +94,7 @@ impl Chromium {
             .unwrap_or_else(|error| panic!("Chromium does not start (Debian: chromium): {error}"));
         ends.browser = client.capabilities().and_then(|all| all.get("goog:processID")?.as_u64());
         assert!(ends.browser.is_some(), "chromedriver does not say which process Chromium is");
-        Self { client, _ends: ends, _profile: profile }
+        Self { client, _ends: ends }
     }
 
     /// Opens `url` and waits until it has loaded.
@@ -114,18 +119,18 @@ impl Chromium {
         self.shows(&format!("the text {text:?}"), async || self.text().await.contains(text)).await;
     }
 
-    /// Clicks the link or button with this text, once it is there.
+    /// Clicks the link or button with this text as a person does, once it is there.
     pub async fn click(&self, text: &str) {
-        let quoted = Value::from(text);
-        let script = format!(
-            "const it = [...document.querySelectorAll('a, button, summary')]
-                .find((e) => e.textContent.replace(/\\s+/g, ' ').trim() === {quoted});
-             it?.click(); return Boolean(it);"
-        );
-        self.shows(&format!("something to click on, {text:?}"), async || {
-            self.run(&script).await == true
-        })
-        .await;
+        self.shows(&format!("something to click on, {text:?}"), async || self.clicked(text).await)
+            .await;
+    }
+
+    async fn clicked(&self, text: &str) -> bool {
+        let path = format!("//*[self::a or self::button][normalize-space()=\"{text}\"]");
+        match self.client.find(Locator::XPath(&path)).await {
+            Ok(found) => found.click().await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     /// Goes through the development GitLab as `user`: the person, and consent where it is asked for.
@@ -137,9 +142,7 @@ impl Chromium {
     /// Allows access where that is asked for, and waits until `landing` is there.
     pub async fn consent(&self, landing: &str) {
         self.shows(&format!("{landing} or the question for consent"), async || {
-            let allow = "const b = [...document.querySelectorAll('button')]
-                .find((b) => b.textContent === 'Authorize'); b?.click(); return Boolean(b);";
-            self.url().await == landing || self.run(allow).await == true
+            self.url().await == landing || self.clicked("Authorize").await
         })
         .await;
         self.arrives(landing).await;
@@ -209,7 +212,7 @@ impl Chromium {
             .collect()
     }
 
-    /// A command of the DevTools protocol.
+    /// A command of Chromium's own protocol.
     pub async fn tell(&self, command: &'static str, parameters: Value) -> Value {
         let answer = self.client.issue_cmd(DevTools { command, parameters }).await;
         answer.unwrap_or_else(|error| panic!("{command}: {error}"))
@@ -235,29 +238,30 @@ impl Chromium {
 }
 
 /// A running chromedriver and its port.
-fn driver(scratch: &Path) -> (Child, u16) {
-    let mut driver = Command::new("chromedriver")
+fn driver() -> (Ends, u16) {
+    let profile = tempfile::tempdir().expect("a directory for the profile");
+    let driver = Command::new("chromedriver")
         .arg("--port=0")
         // What a killed browser leaves behind goes with the profile.
-        .env("TMPDIR", scratch)
+        .env("TMPDIR", profile.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| {
             panic!("chromedriver does not start (Debian: chromium-driver): {error}")
         });
-    let output = BufReader::new(driver.stdout.take().expect("its output is piped"));
+    let mut ends = Ends { driver, browser: None, profile };
+    let output = BufReader::new(ends.driver.stdout.take().expect("its output is piped"));
     let mut said = String::new();
     for line in output.lines().map_while(Result::ok) {
         let port = line
             .rsplit_once("on port ")
             .and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
         if let (true, Some(port)) = (line.contains("successfully"), port) {
-            return (driver, port);
+            return (ends, port);
         }
         writeln!(said, "{line}").expect("a String takes everything");
     }
-    drop(driver.kill());
     panic!("chromedriver did not say its port, but:\n{said}");
 }
 
@@ -268,7 +272,7 @@ fn chromium() -> &'static str {
     found.expect("there is no Chromium here (Debian: chromium)")
 }
 
-/// chromedriver's way to the DevTools protocol.
+/// chromedriver's way to Chromium's own protocol.
 #[derive(Debug)]
 struct DevTools {
     command: &'static str,

@@ -20,6 +20,7 @@ async fn ctrl_c_ends_it_at_once_though_streams_are_open() {
     let (ended, took, complaints) = demo.interrupt();
     assert_eq!(ended.code(), Some(0), "{complaints}");
     assert!(took < Duration::from_secs(1), "it took {took:?}");
+    assert!(complaints.lines().all(is_notice), "{complaints}");
     assert!(TcpStream::connect(gitlab).is_err(), "the development GitLab still listens");
 }
 
@@ -34,7 +35,7 @@ async fn demos_run_side_by_side_and_say_what_they_need_to() {
     let (_, _, complaints) = other.interrupt();
     let moved = "127.0.0.1:4180 is taken, so labgate listens on ";
     assert!(complaints.contains(moved), "{complaints}");
-    assert!(complaints.lines().all(|line| line.contains(" is taken, so ")), "{complaints}");
+    assert!(complaints.lines().all(is_notice), "{complaints}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +50,18 @@ async fn an_app_of_ones_own_is_protected() {
     let page = browser.sign_in(&demo.at("/echo?own=1"), "carol").await;
     assert_eq!(page.status, 200);
     assert_eq!(own.hits_at("/echo"), 1);
+    let (_, _, complaints) = demo.interrupt();
+    assert!(complaints.lines().all(is_notice), "{complaints}");
+
+    let url = own.url();
+    own.stop().await;
+    let (_, _, complaints) = Demo::start(&["--upstream", &url]).interrupt();
+    assert!(complaints.contains(&format!("nothing answers at {url}")), "{complaints}");
+}
+
+/// Whether a line says no more than that a port was taken.
+fn is_notice(line: &str) -> bool {
+    line.contains(" is taken, so ")
 }
 
 fn address(url: &str) -> SocketAddr {

@@ -203,7 +203,7 @@ impl Setup {
              [gitlab.main]\nbase_url = \"GITLAB\"\nclient_id = \"{id}\"\n{}\n{}\n\
              [session]\nkeys = [\"{}\"]\n{}\n[identity]\n{}\n{}\n{}\n",
             self.server,
-            match self.gitlab.contains("client_secret =") {
+            match self.gitlab.contains("client_secret") {
                 true => String::new(),
                 false => format!("client_secret = \"{secret}\""),
             },
