@@ -303,6 +303,15 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// The value of a metric that counts.
+    pub async fn count(&self, series: &str) -> u64 {
+        let text = self.admin("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+}
+
 /// labgate with the configuration `text`.
 pub fn run(text: &str, clock: &Clock, workers: usize) -> App {
     let config: config::Config = toml::from_str(text).expect("the lab's configuration");
