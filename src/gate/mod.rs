@@ -91,7 +91,7 @@ impl Gate {
             }
             let again = story.again.take();
             let voice = Voice {
-                html,
+                html: html || story.page,
                 request_id: story.request_id.as_str(),
                 prefix: &self.prefix,
                 again: again.as_deref(),
