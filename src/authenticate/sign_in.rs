@@ -199,7 +199,7 @@ async fn ask(
         .map_err(exchange_failed)?;
     let claims =
         provider.verify_id_token(&set, Some(&attempt.nonce), now).await.map_err(id_token_failed)?;
-    let identity = provider.identify(&set.access).await.map_err(identify_failed)?;
+    let identity = provider.identify_newcomer(&set.access).await.map_err(identify_failed)?;
     if identity.sub != claims.sub || identity.issuer != claims.issuer {
         return Err(Attempt::Answer("ID token and API speak of different users".into()));
     }

@@ -15,6 +15,7 @@ use super::{
     CallError, Provider,
     groups::Claims,
     http::{Answer, USUAL},
+    lane::Lane,
 };
 use crate::{
     config::AccessLevel,
@@ -87,6 +88,13 @@ impl From<CallError> for IdentifyError {
     }
 }
 
+/// Whose questions, and what for.
+#[derive(Clone, Copy)]
+struct Bearer<'a> {
+    token: &'a str,
+    lane: Lane,
+}
+
 #[derive(Deserialize)]
 struct User {
     id: u64,
@@ -121,11 +129,23 @@ impl Provider {
     /// # Errors
     /// See [`IdentifyError`]; only [`IdentifyError::Ended`] is GitLab's word that the person may not come in.
     pub async fn identify(&self, access_token: &str) -> Result<Identity, IdentifyError> {
-        if !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        self.ask(Bearer { token: access_token, lane: Lane::Person }).await
+    }
+
+    /// The same of somebody who is just signing in: such calls take nothing from those about people who are signed in.
+    ///
+    /// # Errors
+    /// See [`IdentifyError`].
+    pub async fn identify_newcomer(&self, access_token: &str) -> Result<Identity, IdentifyError> {
+        self.ask(Bearer { token: access_token, lane: Lane::Newcomer }).await
+    }
+
+    async fn ask(&self, bearer: Bearer<'_>) -> Result<Identity, IdentifyError> {
+        if !bearer.token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(IdentifyError::TokenDead);
         }
-        let user = self.user(access_token).await?;
-        let (info, claims) = self.userinfo(access_token).await?;
+        let user = self.user(bearer).await?;
+        let (info, claims) = self.userinfo(bearer).await?;
         let sub = user.id.to_string();
         if info.sub != sub {
             return Err(IdentifyError::Subject { user: sub, userinfo: info.sub });
@@ -133,7 +153,7 @@ impl Provider {
         let email = self.email(&info);
         let mut groups = self.needs.reduce(&claims);
         drop(claims);
-        self.settle(access_token, &sub, &mut groups).await?;
+        self.settle(bearer, &sub, &mut groups).await?;
         Ok(Identity {
             gitlab: self.name.clone(),
             issuer: self.issuer().to_owned(),
@@ -145,9 +165,19 @@ impl Provider {
         })
     }
 
-    async fn user(&self, token: &str) -> Result<User, IdentifyError> {
+    async fn get(
+        &self,
+        Bearer { token, lane }: Bearer<'_>,
+        endpoint: &'static str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        self.client.get(lane, endpoint, path, Some(token), limit).await
+    }
+
+    async fn user(&self, bearer: Bearer<'_>) -> Result<User, IdentifyError> {
         const ENDPOINT: &str = "/api/v4/user";
-        let answer = self.client.get("user", "api/v4/user", Some(token), USUAL).await?;
+        let answer = self.get(bearer, "user", "api/v4/user", USUAL).await?;
         let user: User = match answer.status.as_u16() {
             200 => parse(&answer.body, ENDPOINT)?,
             403 => return Err(ended(&answer).unwrap_or_else(|| refused(&answer, ENDPOINT))),
@@ -165,9 +195,9 @@ impl Provider {
         }
     }
 
-    async fn userinfo(&self, token: &str) -> Result<(UserInfo, Claims), IdentifyError> {
+    async fn userinfo(&self, bearer: Bearer<'_>) -> Result<(UserInfo, Claims), IdentifyError> {
         const ENDPOINT: &str = "/oauth/userinfo";
-        let answer = self.client.get("userinfo", "oauth/userinfo", Some(token), USERINFO).await?;
+        let answer = self.get(bearer, "userinfo", "oauth/userinfo", USERINFO).await?;
         match answer.status.as_u16() {
             200 => Ok((parse(&answer.body, ENDPOINT)?, parse(&answer.body, ENDPOINT)?)),
             _ => Err(refused(&answer, ENDPOINT)),
@@ -188,7 +218,7 @@ impl Provider {
     /// Asks for the roles that the claims leave open.
     async fn settle(
         &self,
-        token: &str,
+        bearer: Bearer<'_>,
         sub: &str,
         groups: &mut [Membership],
     ) -> Result<(), IdentifyError> {
@@ -198,7 +228,7 @@ impl Provider {
         // Collected first: a closure inside the stream would make this future impossible to spawn.
         let open: Vec<_> = open
             .map(|(index, path)| async move {
-                match self.role(token, sub, &path).await {
+                match self.role(bearer, sub, &path).await {
                     // Signed in before a rule asked for it: what the claims say has to do until the next sign-in.
                     Err(IdentifyError::Scope(_)) => Ok((index, None)),
                     level => Ok::<_, IdentifyError>((index, level?)),
@@ -219,14 +249,14 @@ impl Provider {
     /// Source: GitLab's members API, `GET /groups/:id/members/all/:user_id`.
     async fn role(
         &self,
-        token: &str,
+        bearer: Bearer<'_>,
         sub: &str,
         path: &str,
     ) -> Result<Option<AccessLevel>, IdentifyError> {
         const ENDPOINT: &str = "/api/v4/groups/:id/members/all";
         let group = utf8_percent_encode(path, SEGMENT);
         let path = format!("api/v4/groups/{group}/members/all/{sub}");
-        let answer = self.client.get("members", &path, Some(token), USUAL).await?;
+        let answer = self.get(bearer, "members", &path, USUAL).await?;
         let member: Member = match answer.status.as_u16() {
             200 => parse(&answer.body, ENDPOINT)?,
             404 if answer.json => return Ok(None),

@@ -1,4 +1,4 @@
-//! Whether GitLab is out of reach: a circuit breaker, so that nobody waits for what can't come.
+//! Whether calls are worth while: a circuit breaker, so that nobody waits for what can't come.
 //!
 //! ```text
 //! closed ──3 failures in a row, or "too many requests"──▶ open ──pause over: one call──▶ open (answer awaited)
@@ -33,8 +33,8 @@ pub(super) enum Verdict {
     Up,
     /// It can't be reached, or says itself that it is down.
     Down,
-    /// It asks everybody to come back later.
-    Later(Duration),
+    /// It asks whoever called to come back later, perhaps when.
+    Limited(Option<Duration>),
     /// Nothing, such as a fault in one answer.
     Unclear,
 }
@@ -98,8 +98,8 @@ impl Breaker {
             // A late answer to a call from before the pause doesn't end it.
             Verdict::Up if state.asked && state.retry.is_some_and(|retry| now < retry) => {},
             Verdict::Up => *state = State::default(),
-            Verdict::Down => state.fail(now),
-            Verdict::Later(pause) => {
+            Verdict::Down | Verdict::Limited(None) => state.fail(now),
+            Verdict::Limited(Some(pause)) => {
                 state.retry = Some(now + pause.min(LONGEST_ASKED));
                 state.asked = true;
             },
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_gitlab_asked_for_is_kept_but_bounded() {
         let breaker = Breaker::default();
-        breaker.note(Verdict::Later(Duration::from_hours(24)));
+        breaker.note(Verdict::Limited(Some(Duration::from_hours(24))));
         assert_eq!(breaker.admit(), Err(LONGEST_ASKED));
         breaker.note(Verdict::Up);
         assert!(breaker.admit().is_err(), "an older call's answer doesn't end it");

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{CallError, IdTokenError, Provider, failure::chain, http::USUAL};
+use super::{CallError, IdTokenError, Provider, failure::chain, http::USUAL, lane::Lane};
 
 /// Between two looks at discovery while all is well.
 const RARELY: Duration = Duration::from_hours(1);
@@ -97,7 +97,7 @@ impl Provider {
     /// See [`DiscoveryError`].
     pub async fn probe(&self) -> Result<(), DiscoveryError> {
         let path = ".well-known/openid-configuration";
-        let answer = self.client.get("discovery", path, None, USUAL).await;
+        let answer = self.client.get(Lane::Public, "discovery", path, None, USUAL).await;
         let answer = answer.map_err(DiscoveryError::Unavailable)?;
         match answer.status.as_u16() {
             200 => {
@@ -134,7 +134,7 @@ impl Provider {
                     pause = (pause * 2).min(SELDOM);
                 },
             }
-            sleep(self.client.wait()).await;
+            sleep(self.client.wait(Lane::Public)).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The one client that calls GitLab: never follows a redirect, never waits long, never reads much, and says why a call failed.
 //!
 //! Reads go through a pool. Calls that spend something (a code, a refresh token) each get a connection of their own: on a kept-alive one that
-//! GitLab is just closing the reply could be lost, and with it the session. At most 32 run at once.
+//! GitLab is just closing the reply could be lost, and with it the session. Who may call, and how many at once, is `lane`'s.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,22 +18,18 @@ use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
     CallError, Observe,
-    breaker::{Breaker, Verdict},
+    breaker::Verdict,
     dial::{self, Dial, Proxy},
     failure::chain,
+    lane::{CALLS, Lane, Lanes},
 };
 
-/// Calls to one GitLab at a time.
-const CALLS: usize = 32;
-/// A whole call, from asking for its turn to the last byte.
+/// A whole call on the wire, to the last byte.
 const WHOLE: Duration = Duration::from_secs(10);
 /// How long a connection is kept for another call; short, so that a new address of GitLab is found.
 const IDLE: Duration = Duration::from_secs(30);
@@ -62,8 +58,7 @@ pub(super) struct Client {
     base: Url,
     pooled: Channel,
     fresh: Channel,
-    turns: Semaphore,
-    breaker: Breaker,
+    lanes: Lanes,
     observe: Arc<dyn Observe>,
 }
 
@@ -81,24 +76,23 @@ impl Client {
             pooled: channel(tls.clone(), dial.clone(), CALLS),
             fresh: channel(tls, dial, 0),
             base,
-            turns: Semaphore::new(CALLS),
-            breaker: Breaker::default(),
+            lanes: Lanes::default(),
             observe,
         }
     }
 
     pub(super) fn is_down(&self) -> bool {
-        self.breaker.is_open()
+        self.lanes.is_down()
     }
 
     /// How long until GitLab may be called again.
-    pub(super) fn wait(&self) -> Duration {
-        self.breaker.wait()
+    pub(super) fn wait(&self, lane: Lane) -> Duration {
+        self.lanes.wait(lane)
     }
 
     /// Waits until GitLab is known to be out of reach.
     pub(super) async fn went_down(&self) {
-        self.breaker.opened().await;
+        self.lanes.went_down().await;
     }
 
     /// The URL at which `path` (no leading slash) is called.
@@ -109,6 +103,7 @@ impl Client {
     /// Reads `path` as the bearer of `token`, or as nobody.
     pub(super) async fn get(
         &self,
+        lane: Lane,
         endpoint: &'static str,
         path: &str,
         token: Option<&str>,
@@ -119,12 +114,13 @@ impl Client {
         if let Some(token) = token {
             request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
-        self.call(endpoint, request, limit).await
+        self.call(lane, endpoint, request, limit).await
     }
 
     /// One call; anything that is no verdict (no connection, 429, 3xx, 5xx, a 2xx page) is an error.
     pub(super) async fn call(
         &self,
+        lane: Lane,
         endpoint: &'static str,
         mut request: Request<Bytes>,
         limit: usize,
@@ -132,13 +128,16 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        self.breaker.admit().map_err(CallError::Down)?;
+        // Nobody waits for a turn for nothing; and while waiting GitLab may have gone.
+        self.lanes.check(lane).map_err(CallError::Down)?;
         let start = Instant::now();
-        let (result, verdict) = match self.turn(request, limit, start + WHOLE).await {
-            Ok((answer, verdict)) => (Ok(answer), verdict),
-            Err((error, verdict)) => (Err(error), verdict),
+        let result = match self.lanes.turn(lane).await {
+            Some(_turn) => {
+                self.lanes.admit(lane).map_err(CallError::Down)?;
+                self.on_the_wire(lane, request, limit).await
+            },
+            None => Err(CallError::Busy),
         };
-        self.breaker.note(verdict);
         let label = match &result {
             Ok(answer) => answer.status.as_str().to_owned(),
             Err(error) => error.label(),
@@ -147,18 +146,24 @@ impl Client {
         result
     }
 
-    async fn turn(&self, request: Request<Bytes>, limit: usize, deadline: Instant) -> Judged {
-        let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else {
-            return Err((CallError::Busy, Verdict::Unclear));
+    /// Only what happens here says something of GitLab.
+    async fn on_the_wire(
+        &self,
+        lane: Lane,
+        request: Request<Bytes>,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let judged = timeout(WHOLE, self.exchange(request, limit)).await;
+        let (result, verdict) = match judged {
+            Ok(Ok((answer, verdict))) => (Ok(answer), verdict),
+            Ok(Err((error, verdict))) => (Err(error), verdict),
+            Err(_) => (Err(CallError::Timeout), Verdict::Down),
         };
-        match timeout_at(deadline, self.exchange(request, limit)).await {
-            Ok(result) => result,
-            Err(_) => Err((CallError::Timeout, Verdict::Down)),
-        }
+        self.lanes.note(lane, verdict);
+        result
     }
 
     async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Judged {
-        let by_user = request.uri().path().contains("/api/v4/");
         let failed = |error| (error, Verdict::Down);
         let response =
             self.send(request).await.map_err(|error| failed(self.connect_error(error)))?;
@@ -169,7 +174,7 @@ impl Client {
             Some(_) => (CallError::TooLong(limit), Verdict::Unclear),
             None => failed(CallError::Broken(error)),
         })?;
-        judge(head.status, &head.headers, body.to_bytes(), by_user)
+        judge(head.status, &head.headers, body.to_bytes())
     }
 
     async fn send(
@@ -222,7 +227,7 @@ fn bearer(token: &str) -> Result<HeaderValue, CallError> {
 }
 
 /// Sorts answers into those that say something of their question, and the rest.
-fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) -> Judged {
+fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Judged {
     let json = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -230,7 +235,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) ->
     let code = status.as_u16();
     let wait = pause(headers);
     match code {
-        429 => Err((CallError::TooMany(wait), too_many(headers, wait, by_user))),
+        429 => Err((CallError::TooMany(wait), Verdict::Limited(wait))),
         300..=399 => Err((CallError::Redirect(code), Verdict::Unclear)),
         502..=504 => Err((CallError::Status(code, wait), Verdict::Down)),
         // A single account can make GitLab answer 500: no word on GitLab as a whole.
@@ -243,20 +248,6 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes, by_user: bool) ->
                 Answer { status, json, challenge: challenge.unwrap_or_default().to_owned(), body };
             Ok((answer, Verdict::Up))
         },
-    }
-}
-
-/// A limit that one user has used up must not shut GitLab for everybody else.
-fn too_many(headers: &HeaderMap, wait: Option<Duration>, by_user: bool) -> Verdict {
-    let name = headers.get("ratelimit-name").and_then(|name| name.to_str().ok());
-    let for_all = match name {
-        Some(name) => name.contains("unauthenticated") || !name.contains("authenticated"),
-        None => !by_user,
-    };
-    match (for_all, wait) {
-        (true, Some(wait)) => Verdict::Later(wait),
-        (true, None) => Verdict::Down,
-        (false, _) => Verdict::Unclear,
     }
 }
 

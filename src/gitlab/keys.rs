@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{CallError, Provider};
+use super::{CallError, Provider, lane::Lane};
 
 /// No key is believed for longer without a new fetch.
 const LIFE: Duration = Duration::from_hours(24);
@@ -154,7 +154,8 @@ impl Provider {
             (false, true) => return Err(KeyError::Unknown),
             (false, false) => return Err(KeyError::Unavailable(CallError::Down(wait))),
         }
-        let answer = self.client.get("keys", "oauth/discovery/keys", None, DOCUMENT).await;
+        let answer =
+            self.client.get(Lane::Public, "keys", "oauth/discovery/keys", None, DOCUMENT).await;
         let answer = answer.map_err(KeyError::Unavailable)?;
         match answer.status.as_u16() {
             200 => {

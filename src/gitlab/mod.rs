@@ -20,6 +20,7 @@ mod groups;
 mod http;
 mod id_token;
 mod keys;
+mod lane;
 mod oauth;
 
 #[cfg(test)]

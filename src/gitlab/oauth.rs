@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 use super::{
     CallError, Provider,
     http::{self, USUAL},
+    lane::Lane,
 };
 
 /// Between the two attempts with a grant that GitLab says it doesn't know.
@@ -214,7 +215,7 @@ impl Provider {
     pub async fn revoke(&self, token: &str) -> Result<(), RevokeError> {
         // Not through `oauth2`, which insists on https: an internal URL may be plain.
         let request = self.revocation(token).map_err(RevokeError::Unavailable)?;
-        let answer = self.client.call("revoke", request, USUAL).await;
+        let answer = self.client.call(Lane::Renewal, "revoke", request, USUAL).await;
         match answer.map_err(RevokeError::Unavailable)?.status.as_u16() {
             200 => Ok(()),
             401 | 403 => Err(RevokeError::InvalidClient),
@@ -230,7 +231,7 @@ impl Provider {
             .exchange_code(AuthorizationCode::new(code.into()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.into()))
             .set_redirect_uri(Cow::Borrowed(&to));
-        let answer = request.request_async(&self.client).await;
+        let answer = request.request_async(&Endpoint(&self.client, Lane::Code)).await;
         tokens(&answer.map_err(failure)?)
     }
 
@@ -238,7 +239,7 @@ impl Provider {
         let api = self.api()?;
         let token = RefreshToken::new(token.into());
         let request = api.exchange_refresh_token(&token);
-        let answer = request.request_async(&self.client).await;
+        let answer = request.request_async(&Endpoint(&self.client, Lane::Renewal)).await;
         tokens(&answer.map_err(failure)?)
     }
 
@@ -268,13 +269,17 @@ impl Provider {
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for http::Client {
+/// The token endpoint, as `oauth2` calls it.
+struct Endpoint<'p>(&'p http::Client, Lane);
+
+impl<'c> AsyncHttpClient<'c> for Endpoint<'_> {
     type Error = CallError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, CallError>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
-            let answer = self.call("token", request.map(Bytes::from), USUAL).await?;
+            let Self(client, lane) = *self;
+            let answer = client.call(lane, "token", request.map(Bytes::from), USUAL).await?;
             if !answer.json {
                 return Err(CallError::NotJson(answer.status.as_u16()));
             }

@@ -81,6 +81,7 @@ fn every_call_can_run_on_any_thread() {
     is_send(&provider.refresh(""));
     is_send(&provider.revoke(""));
     is_send(&provider.identify(""));
+    is_send(&provider.identify_newcomer(""));
     is_send(&provider.verify_id_token(&tokens, None, crate::clock::Timestamp::default()));
     is_send(&provider.watch());
 }

@@ -99,12 +99,11 @@ async fn the_watch_reopens_what_failing_calls_have_shut() {
 }
 
 #[tokio::test]
-async fn a_pause_that_gitlab_asks_of_everybody_is_kept() {
+async fn a_pause_that_gitlab_asks_for_is_kept() {
     let script = Script::new(|_| Reply::new(429, "retry-after: 9\r\n", "Retry later")).await;
     let provider = provider(&script);
     let error = failure(&provider).await;
     assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));
-    assert!(provider.is_down());
     for _ in 0..5 {
         assert!(matches!(failure(&provider).await, CallError::Down(_)));
     }
@@ -112,22 +111,134 @@ async fn a_pause_that_gitlab_asks_of_everybody_is_kept() {
 }
 
 #[tokio::test]
+async fn the_watch_keeps_to_a_pause_too() {
+    let script = Script::new(|_| Reply::new(429, "retry-after: 9\r\n", "Retry later")).await;
+    let provider = Arc::new(provider(&script));
+    let watched = Arc::clone(&provider);
+    let watch = tokio::spawn(async move { watched.watch().await });
+    script.reached(1).await;
+    pass(Duration::from_secs(5)).await;
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(script.hits().len(), 1);
+    watch.abort();
+}
+
+#[tokio::test]
+async fn a_limit_at_the_token_endpoint_stops_no_question_about_people() {
+    for headers in [
+        "retry-after: 60\r\n",
+        "",
+        "retry-after: 60\r\nratelimit-name: throttle_unauthenticated_web\r\n",
+    ] {
+        let script = Script::new(move |hit| match hit.path() {
+            "/oauth/token" => Reply::new(429, headers, "Retry later"),
+            _ => Reply::json(401, "{}"),
+        })
+        .await;
+        let provider = provider(&script);
+        for _ in 0..5 {
+            assert!(provider.exchange("code", "verifier", "https://app.example/").await.is_err());
+        }
+        let exchanged = script.count("/oauth/token");
+        assert!(exchanged < 5, "no storm");
+        assert!(provider.refresh("refresh").await.is_err());
+        assert_eq!(script.count("/oauth/token"), exchanged + 1, "strangers stop no refresh");
+        assert!(!provider.is_down());
+        assert!(matches!(provider.identify("token").await, Err(IdentifyError::TokenDead)));
+    }
+}
+
+#[tokio::test]
+async fn sign_ins_that_fail_shut_nobody_else_out() {
+    let script = Script::new(move |hit| match hit.path() {
+        "/oauth/token" => Reply::page(502),
+        _ => Reply::json(401, "{}"),
+    })
+    .await;
+    let provider = provider(&script);
+    for _ in 0..5 {
+        assert!(provider.exchange("code", "verifier", "https://app.example/").await.is_err());
+    }
+    assert_eq!(script.hits().len(), 3, "sign-ins are told at once");
+    assert!(!provider.is_down());
+    assert!(matches!(provider.identify("token").await, Err(IdentifyError::TokenDead)));
+    // That was an answer: GitLab is there.
+    assert!(provider.exchange("code", "verifier", "https://app.example/").await.is_err());
+    assert_eq!(script.count("/oauth/token"), 4);
+}
+
+#[tokio::test]
+async fn sign_ins_that_hang_leave_turns_to_those_who_are_signed_in() {
+    let hold = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&hold);
+    let script = Script::new(move |hit| match hit.path() {
+        "/oauth/token" => Reply::json(400, "{}").held(&gate),
+        _ => Reply::json(401, "{}"),
+    })
+    .await;
+    let provider = Arc::new(provider(&script));
+    let sign_ins: Vec<_> = (0..100)
+        .map(|_| {
+            let provider = Arc::clone(&provider);
+            tokio::spawn(async move {
+                provider.exchange("code", "verifier", "https://app.example/").await
+            })
+        })
+        .collect();
+    script.reached(16).await;
+    assert!(matches!(provider.identify("token").await, Err(IdentifyError::TokenDead)));
+    assert_eq!(script.count("/oauth/token"), 16);
+    hold.add_permits(100);
+    for sign_in in sign_ins {
+        assert!(sign_in.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test]
+async fn waiting_for_a_turn_says_nothing_of_gitlab() {
+    let hold = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&hold);
+    let script = Script::new(move |_| Reply::json(401, "{}").held(&gate)).await;
+    let provider = Arc::new(provider(&script));
+    let ask = || {
+        let provider = Arc::clone(&provider);
+        tokio::spawn(async move { provider.identify("token").await })
+    };
+    let first: Vec<_> = (0..32).map(|_| ask()).collect();
+    script.reached(32).await;
+    pass(Duration::from_secs(6)).await;
+    let late: Vec<_> = (0..32).map(|_| ask()).collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    // The first are answered late but in time; whoever waited for them has as long as they had.
+    pass(Duration::from_secs(3)).await;
+    hold.add_permits(32);
+    script.reached(64).await;
+    pass(Duration::from_secs(6)).await;
+    hold.add_permits(32);
+    for call in first.into_iter().chain(late) {
+        assert!(matches!(call.await.unwrap(), Err(IdentifyError::TokenDead)));
+    }
+    assert!(!provider.is_down());
+}
+
+#[tokio::test]
 async fn one_persons_limit_shuts_nobody_else_out() {
-    let replies = ["", "ratelimit-name: throttle_authenticated_api\r\n"];
-    for headers in replies {
-        let headers = format!("retry-after: 60\r\n{headers}");
+    let names = ["", "throttle_authenticated_api", "throttle_unauthenticated_web"];
+    for name in names {
+        let headers = format!("retry-after: 60\r\nratelimit-name: {name}\r\n");
         let script = Script::new(move |_| Reply::new(429, &headers, "Retry later")).await;
         let provider = provider(&script);
         for _ in 0..5 {
             assert!(provider.identify("token").await.is_err());
+            assert!(provider.identify_newcomer("token").await.is_err());
         }
         assert!(!provider.is_down());
+        assert_eq!(script.hits().len(), 10);
     }
-    let headers = "retry-after: 60\r\nratelimit-name: throttle_unauthenticated_api\r\n";
-    let script = Script::new(move |_| Reply::new(429, headers, "Retry later")).await;
-    let provider = provider(&script);
-    assert!(provider.identify("token").await.is_err());
-    assert!(provider.is_down());
 }
 
 #[tokio::test]

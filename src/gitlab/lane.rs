@@ -1,0 +1,239 @@
+//! What calls to GitLab are for, and what each kind may take up, so that strangers, who can begin sign-ins, take nothing from those who are signed in.
+//!
+//! ```text
+//! lane       turns      fails at once while        what its calls show
+//! Code       16 of 32   GitLab's or own is open    counts for sign-ins alone
+//! Newcomer   16 of 32   GitLab's or own is open    counts for sign-ins alone; 429 is one account's limit: nothing
+//! Person     32         GitLab's is open           counts for GitLab; 429 is one account's limit: nothing
+//! Renewal    32         GitLab's or own is open    counts for GitLab; 429 for this lane alone
+//! Public     32         GitLab's or own is open    counts for GitLab; 429 for this lane alone
+//! ```
+//!
+//! GitLab counts calls by account or by address, so a 429 never speaks for all of them. How long a circuit stays open is the breaker's.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+
+use super::breaker::{Breaker, Verdict};
+
+/// Calls to one GitLab at a time.
+pub(super) const CALLS: usize = 32;
+/// Those of sign-ins among them.
+pub(super) const SIGN_IN_CALLS: usize = 16;
+/// How long a call may wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Trades in the code of a sign-in; any stranger can cause it.
+    Code,
+    /// Asks about somebody who signs in, with their token.
+    Newcomer,
+    /// Asks about somebody who is signed in, with their token.
+    Person,
+    /// Renews or revokes tokens.
+    Renewal,
+    /// Reads what everybody may.
+    Public,
+}
+
+/// The turns and circuits of one GitLab.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    turns: Semaphore,
+    sign_in_turns: Semaphore,
+    gitlab: Breaker,
+    sign_ins: Breaker,
+    renewals: Breaker,
+    public: Breaker,
+}
+
+/// Leave to call; gives its place back when dropped.
+pub(super) struct Turn<'a> {
+    _of_sign_ins: Option<SemaphorePermit<'a>>,
+    _of_all: SemaphorePermit<'a>,
+}
+
+impl Lane {
+    fn is_sign_in(self) -> bool {
+        matches!(self, Self::Code | Self::Newcomer)
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            turns: Semaphore::new(CALLS),
+            sign_in_turns: Semaphore::new(SIGN_IN_CALLS),
+            gitlab: Breaker::default(),
+            sign_ins: Breaker::default(),
+            renewals: Breaker::default(),
+            public: Breaker::default(),
+        }
+    }
+}
+
+impl Lanes {
+    /// Whether GitLab is known to be out of reach.
+    pub(super) fn is_down(&self) -> bool {
+        self.gitlab.is_open()
+    }
+
+    /// Waits until GitLab is known to be out of reach.
+    pub(super) async fn went_down(&self) {
+        self.gitlab.opened().await;
+    }
+
+    /// How long until a call of `lane` may be tried, zero if at once.
+    pub(super) fn wait(&self, lane: Lane) -> Duration {
+        let own = self.own(lane).map_or(Duration::ZERO, Breaker::wait);
+        own.max(self.gitlab.wait())
+    }
+
+    /// Says how long to wait, if a call of `lane` would not be let through now.
+    pub(super) fn check(&self, lane: Lane) -> Result<(), Duration> {
+        let wait = self.wait(lane);
+        // The one call after a pause is not left to strangers.
+        let left_to_others = lane.is_sign_in() && self.gitlab.is_open();
+        if wait.is_zero() && !left_to_others { Ok(()) } else { Err(wait) }
+    }
+
+    /// Lets a call of `lane` through, or says how long to wait.
+    pub(super) fn admit(&self, lane: Lane) -> Result<(), Duration> {
+        self.check(lane)?;
+        if !lane.is_sign_in() {
+            self.gitlab.admit()?;
+        }
+        self.own(lane).map_or(Ok(()), Breaker::admit)
+    }
+
+    /// A turn, if one comes up in time; that says nothing of GitLab.
+    pub(super) async fn turn(&self, lane: Lane) -> Option<Turn<'_>> {
+        let turn = async {
+            // First, so that no turn is held while waiting for the other.
+            let of_sign_ins = match lane.is_sign_in() {
+                true => Some(self.sign_in_turns.acquire().await.ok()?),
+                false => None,
+            };
+            let of_all = self.turns.acquire().await.ok()?;
+            Some(Turn { _of_sign_ins: of_sign_ins, _of_all: of_all })
+        };
+        timeout(PATIENCE, turn).await.ok().flatten()
+    }
+
+    /// Counts what a call of `lane` has shown.
+    pub(super) fn note(&self, lane: Lane, verdict: Verdict) {
+        match (lane, verdict) {
+            (Lane::Person | Lane::Newcomer, Verdict::Limited(_)) => {},
+            (Lane::Code | Lane::Newcomer, verdict) => self.sign_ins.note(verdict),
+            (Lane::Renewal, Verdict::Limited(_)) => self.renewals.note(verdict),
+            (Lane::Public, Verdict::Limited(_)) => self.public.note(verdict),
+            (Lane::Person | Lane::Renewal | Lane::Public, verdict) => {
+                self.gitlab.note(verdict);
+                if verdict == Verdict::Up {
+                    // Sign-ins notice with the others that it is back.
+                    self.sign_ins.note(verdict);
+                }
+                if let Some(own) = self.own(lane) {
+                    // Whatever came, it was no 429.
+                    own.note(Verdict::Up);
+                }
+            },
+        }
+    }
+
+    fn own(&self, lane: Lane) -> Option<&Breaker> {
+        match lane {
+            Lane::Code | Lane::Newcomer => Some(&self.sign_ins),
+            Lane::Person => None,
+            Lane::Renewal => Some(&self.renewals),
+            Lane::Public => Some(&self.public),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANES: [Lane; 5] =
+        [Lane::Code, Lane::Newcomer, Lane::Person, Lane::Renewal, Lane::Public];
+
+    /// The lanes that are let through after five calls of `lane` have shown `verdict`.
+    fn open_after(lane: Lane, verdict: Verdict) -> Vec<Lane> {
+        let lanes = Lanes::default();
+        (0..5).for_each(|_| lanes.note(lane, verdict));
+        LANES.into_iter().filter(|lane| lanes.check(*lane).is_ok()).collect()
+    }
+
+    #[test]
+    fn a_limit_stops_at_most_its_own_kind_of_calls() {
+        let but = |shut: &[Lane]| -> Vec<_> {
+            LANES.into_iter().filter(|lane| !shut.contains(lane)).collect()
+        };
+        for wait in [None, Some(Duration::from_secs(60))] {
+            let limited = |lane| open_after(lane, Verdict::Limited(wait));
+            assert_eq!(limited(Lane::Code), but(&[Lane::Code, Lane::Newcomer]));
+            assert_eq!(limited(Lane::Newcomer), LANES);
+            assert_eq!(limited(Lane::Person), LANES);
+            assert_eq!(limited(Lane::Renewal), but(&[Lane::Renewal]));
+            assert_eq!(limited(Lane::Public), but(&[Lane::Public]));
+        }
+    }
+
+    #[test]
+    fn what_strangers_can_cause_shuts_out_strangers_alone() {
+        for lane in [Lane::Code, Lane::Newcomer] {
+            let open = open_after(lane, Verdict::Down);
+            assert_eq!(open, [Lane::Person, Lane::Renewal, Lane::Public]);
+        }
+        for lane in [Lane::Person, Lane::Renewal, Lane::Public] {
+            assert_eq!(open_after(lane, Verdict::Down), []);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_call_after_a_pause_is_not_left_to_strangers() {
+        let lanes = Lanes::default();
+        (0..3).for_each(|_| lanes.note(Lane::Person, Verdict::Down));
+        tokio::time::advance(lanes.wait(Lane::Person)).await;
+        assert!(lanes.admit(Lane::Code).is_err());
+        assert!(lanes.admit(Lane::Person).is_ok());
+        assert!(lanes.admit(Lane::Person).is_err(), "one at a time");
+        lanes.note(Lane::Person, Verdict::Up);
+        assert!(lanes.admit(Lane::Code).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_one_lane_is_over_in_time() {
+        let lanes = Lanes::default();
+        lanes.note(Lane::Renewal, Verdict::Limited(Some(Duration::from_secs(20))));
+        assert_eq!(lanes.admit(Lane::Renewal), Err(Duration::from_secs(20)));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert!(lanes.admit(Lane::Renewal).is_ok());
+        assert!(lanes.admit(Lane::Renewal).is_err(), "one at a time");
+        lanes.note(Lane::Renewal, Verdict::Unclear);
+        assert!(lanes.admit(Lane::Renewal).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sign_ins_leave_turns_to_others() {
+        let lanes = Lanes::default();
+        let mut taken = Vec::new();
+        for _ in 0..SIGN_IN_CALLS {
+            taken.push(lanes.turn(Lane::Code).await.unwrap());
+        }
+        assert!(lanes.turn(Lane::Newcomer).await.is_none());
+        for _ in SIGN_IN_CALLS..CALLS {
+            taken.push(lanes.turn(Lane::Person).await.unwrap());
+        }
+        assert!(lanes.turn(Lane::Person).await.is_none());
+        drop(taken);
+        assert!(lanes.turn(Lane::Code).await.is_some());
+    }
+}
