@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::unwrap_used,
     reason = "helpers of tests, which clippy does not take for tests, may fail them"
 )]
 
