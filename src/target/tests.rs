@@ -124,12 +124,13 @@ fn only_trusted_peers_speak_for_the_browser() {
     let stranger = spoofed().read().unwrap();
     assert_eq!(stranger.url(), "http://app:4180/");
     assert_eq!(stranger.client.to_string(), "192.0.2.1");
-    assert!(!stranger.trusted);
+    assert!(!stranger.trusted && !stranger.relayed);
 
     let proxied = spoofed().from(PROXY).read().unwrap();
     assert_eq!(proxied.url(), "https://shop.example:8443/");
     assert_eq!(proxied.client.to_string(), "6.6.6.6");
-    assert!(proxied.trusted);
+    assert!(proxied.trusted && proxied.relayed);
+    assert!(!get("/").header("host", "app").from(PROXY).read().unwrap().relayed);
     let mapped = spoofed().from("[::ffff:10.0.0.1]:1").read().unwrap();
     assert_eq!(mapped.url(), proxied.url());
 
