@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request:   hop-by-hop and what Connection names ─▶ removed   X-Forwarded-{For,Proto,Host,Port}, X-Real-IP ─▶ removed, set anew
-//!                                                              Host ─▶ the host that was judged
+//!            overrides of the method ─▶ removed                Host ─▶ the host that was judged
 //! response:  hop-by-hop and what Connection names ─▶ removed
 //! ```
 //!
@@ -144,6 +144,9 @@ const HOP_BY_HOP: &[&str] = &[
 /// Names that frame or route: an alias of one of them is never an upstream's business.
 const ENDS_HERE: &[&str] = &["host", "content-length"];
 
+/// What frameworks take for the method, past the rules for the one that was judged.
+const METHODS: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
+
 /// Whether a client's field goes on to the upstream under this name.
 fn passes(name: &str, trusted: bool) -> bool {
     // Servers in the CGI tradition read `_`, and some read `.`, as `-`.
@@ -155,6 +158,7 @@ fn passes(name: &str, trusted: bool) -> bool {
         return passes(&folded, false) && !ENDS_HERE.contains(&folded.as_str());
     }
     match name.as_bytes().first() {
+        Some(b'x') if METHODS.contains(&name) => false,
         Some(b'x') => {
             trusted
                 || !(name.starts_with("x-forwarded-")

@@ -766,6 +766,26 @@ fn the_host_that_was_judged_goes_on() {
 }
 
 #[test]
+fn nobody_overrides_the_method_that_was_judged() {
+    let peer = "10.0.0.1".parse().unwrap();
+    for trusted in [false, true] {
+        let caller = Caller { trusted, ..caller(peer) };
+        let own = prepared(&[], &caller);
+        for name in [
+            "x-http-method",
+            "X-HTTP-Method-Override",
+            "x-method-override",
+            "x_http_method_override",
+            "x.method-override",
+        ] {
+            assert_eq!(prepared(&[(name, "DELETE")], &caller), own, "{name}");
+        }
+        let kept = prepared(&[("x-http-methods", "1")], &caller);
+        assert_eq!(kept.len(), own.len() + 1);
+    }
+}
+
+#[test]
 fn crumbs_of_a_cookie_are_joined_and_the_target_names_the_host() {
     let mut request = Request::new(Body::empty());
     *request.version_mut() = http::Version::HTTP_2;

@@ -44,3 +44,16 @@ async fn the_application_hears_the_host_that_was_judged() {
         assert!(!text.contains("private"), "{target}: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_method_that_was_judged_is_not_overridden() {
+    let routes = "[[route]]\nmethods = [\"POST\"]\nupstream = \"UPSTREAM\"\nallow = \"public\"\n\
+        [[route]]\nmethods = [\"DELETE\"]\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n";
+    let lab = Setup::default().routes(routes).start().await;
+    let head = "POST /echo HTTP/1.1\r\nHost: app.example.test\r\nContent-Length: 0\r\n\
+        X-HTTP-Method-Override: DELETE\r\nX-HTTP-Method: DELETE\r\nX-Method-Override: DELETE\r\n\
+        X_HTTP_Method_Override: DELETE";
+    let echo = ask(&lab, head).await.json();
+    assert_eq!(echo["method"], "POST");
+    assert!(!echo.to_string().contains("DELETE"), "{echo}");
+}
