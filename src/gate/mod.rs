@@ -255,6 +255,7 @@ impl Gate {
             scheme: target.origin.scheme.as_str(),
             host: &target.origin.host,
             port: target.origin.port_or_default(),
+            relayed: target.relayed,
         };
         let headers = request.headers_mut();
         self.headers.strip(headers);

@@ -29,6 +29,7 @@ mod process;
 mod proxy;
 mod recheck;
 mod reload;
+mod review_wire;
 mod session;
 mod sign_in;
 mod sign_in_refused;
