@@ -3,7 +3,7 @@
 #   docker build -t labgate .
 #
 # The builder is any Debian with gcc and the toolchain of rust-toolchain.toml; another one: --build-arg BUILDER=… (tests/image does that).
-ARG BUILDER=docker.io/library/rust:1.95.0-bookworm
+ARG BUILDER=rust:1.95.0-bookworm
 
 FROM ${BUILDER} AS build
 ARG TARGETARCH

@@ -7,8 +7,9 @@
 //! The lists are searched in this order, as one: an entry whose path or methods don't match leaves the word to the next wider one. So a host that
 //! has entries of its own still falls back to those for any host.
 //!
-//! [`RouteTable::resolve`] is the lock's: all readings that an upstream may make of a path must lead to the same value, and a path over whose structure
-//! upstreams differ, or that meets a guarded prefix in another case of letters, never leads to a public one. What a value is, is the caller's.
+//! [`RouteTable::resolve`] is the lock's: all readings that an upstream may make of a path must lead to the same value, a path over whose structure
+//! upstreams differ never leads to a public one, and one that meets a guarded prefix in another case of letters never leads past it to a wider
+//! one. What a value is, is the caller's.
 
 use std::{collections::HashMap, ptr};
 
@@ -119,14 +120,15 @@ impl<T> RouteTable<T> {
     /// # Errors
     /// What did not match, or that the readings lead to different places.
     pub fn resolve(&self, target: &Target, is_public: impl Fn(&T) -> bool) -> Result<&T, Miss> {
+        let clear = |entry: &&Entry<T>| !self.is_guarded_otherwise(target, entry, &is_public);
         if !target.is_ambiguous() {
             let entry = self.agreed(target, |_| true)?;
-            if !is_public(&entry.value) || !self.is_guarded_otherwise(target, entry, &is_public) {
+            if clear(&entry) {
                 return Ok(&entry.value);
             }
         }
         match self.agreed(target, |value| !is_public(value)) {
-            Ok(entry) => Ok(&entry.value),
+            Ok(entry) => Some(entry).filter(clear).map(|entry| &entry.value).ok_or(Miss::Ambiguous),
             // Where something is there for other spellings, the spelling is to blame.
             Err(_) => Err(self.agreed(target, |_| true).err().unwrap_or(Miss::Ambiguous)),
         }
@@ -146,7 +148,9 @@ impl<T> RouteTable<T> {
         if all.all(same) { first } else { Err(Miss::Ambiguous) }
     }
 
-    /// Whether the target would lead past the public `found` to a guarded entry, if the upstream does not care about the case of letters.
+    /// Whether the target would lead past `found` to a narrower guarded entry, if the upstream does not care about the case of letters.
+    ///
+    /// Guarded prefixes that differ in nothing else are told apart, as whoever wrote both of them meant it.
     fn is_guarded_otherwise(
         &self,
         target: &Target,
@@ -157,6 +161,7 @@ impl<T> RouteTable<T> {
             self.candidates(&target.origin.host).take_while(|entry| !ptr::eq(*entry, found));
         narrower
             .filter(|entry| !is_public(&entry.value) && entry.serves(&target.method))
+            .filter(|entry| is_public(&found.value) || !entry.is_twin(found))
             .any(|entry| target.touches(entry.path.as_str()))
     }
 
@@ -217,6 +222,10 @@ impl<T> Entry<T> {
     fn serves(&self, method: &Method) -> bool {
         let listed = |methods: &Vec<Method>| methods.contains(method);
         self.methods.as_ref().is_none_or(listed)
+    }
+
+    fn is_twin(&self, other: &Self) -> bool {
+        self.path.as_str().eq_ignore_ascii_case(other.path.as_str())
     }
 
     fn overlaps(&self, other: &Self) -> bool {

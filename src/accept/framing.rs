@@ -65,7 +65,7 @@ struct Head {
     upgrade: bool,
 }
 
-/// Longer than any line whose value matters here.
+/// Longer than any line whose value matters here; one that matters is refused if it is not shorter, since no more of it may have been kept.
 const CARRY: usize = 128;
 
 /// More digits would overflow; no body is that long.
@@ -235,20 +235,22 @@ impl Head {
             self.hosts = self.hosts.saturating_add(1);
             return self.hosts == 1;
         }
+        let short = line.len() < CARRY;
         if let Some(expectation) = value(line, b"expect") {
-            return expectation.eq_ignore_ascii_case(b"100-continue");
+            return short && expectation.eq_ignore_ascii_case(b"100-continue");
         }
         if value(line, b"upgrade").is_some() {
             self.upgrade = true;
         }
         if let Some(coding) = value(line, b"transfer-encoding") {
-            let fine = coding.eq_ignore_ascii_case(b"chunked") && !self.chunked;
+            let fine = short && coding.eq_ignore_ascii_case(b"chunked") && !self.chunked;
             self.chunked = true;
             return fine && self.length.is_none();
         }
         if let Some(length) = value(line, b"content-length") {
             let length = digits(length);
-            let fine = length.is_some() && (self.length.is_none() || self.length == length);
+            let fine =
+                short && length.is_some() && (self.length.is_none() || self.length == length);
             self.length = length;
             return fine && !self.chunked;
         }
@@ -349,6 +351,33 @@ mod tests {
         for head in ["GET /#a HTTP/1.1\r\n", "GET / HTTP/1.1\n", "\nGET / HTTP/1.1\r\n"] {
             assert!(matches!(verdict(head), Verdict::RefuseHead(_)), "{head:?}");
         }
+    }
+
+    #[test]
+    fn values_too_long_to_be_kept_are_refused() {
+        let zeros = "0".repeat(CARRY);
+        let spaces = " ".repeat(CARRY);
+        for field in [
+            format!("Content-Length: {zeros}53\r\n"),
+            format!("Content-Length:{spaces}53\r\n"),
+            format!("Content-Length: 0{spaces}\r\n"),
+            format!("Transfer-Encoding: chunked{spaces}\r\n"),
+            format!("Transfer-Encoding:{spaces}chunked\r\n"),
+            format!("Expect: 100-continue{spaces}x\r\n"),
+        ] {
+            let text = format!("{HEAD}{field}\r\n");
+            assert!(matches!(verdict(&text), Verdict::RefuseHead(_)), "{field:?}");
+            // However it is cut into two reads.
+            for at in 1..text.len() {
+                let (first, second) = text.as_bytes().split_at(at);
+                let mut framing = Framing::default();
+                let verdicts = [framing.inspect(first), framing.inspect(second)];
+                let refused = verdicts.iter().any(|it| matches!(it, Verdict::RefuseHead(_)));
+                assert!(refused, "{field:?} cut at {at}: {verdicts:?}");
+            }
+        }
+        let long_host = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a.".repeat(CARRY));
+        assert_eq!(verdict(&long_host), Verdict::Pass);
     }
 
     #[test]

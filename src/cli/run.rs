@@ -1,6 +1,7 @@
-//! `labgate run`: load, serve, reload on SIGHUP or when the file changes, drain on SIGTERM or SIGINT; a second signal ends at once.
+//! `labgate run`: load, serve, reload on SIGHUP or when the file or one that it names changes, drain on SIGTERM or SIGINT; a second signal ends at once.
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -19,6 +20,7 @@ use super::{Environment, planned};
 use crate::{
     app::App,
     clock::Clock,
+    config::Config,
     gate::Plan,
     telemetry::{LogGuard, start_logging},
 };
@@ -26,11 +28,12 @@ use crate::{
 /// Serves until a signal says otherwise; ends with 2 if the configuration can't be used.
 pub(super) fn run(path: Option<PathBuf>, env: &Environment) -> anyhow::Result<ExitCode> {
     // Looked at before it is read: a change in between counts as one.
-    let changes = Changes::of(path.as_deref());
+    let mut changes = Changes::of(path.as_deref());
     let plan = match planned(path.clone(), env) {
         Ok(plan) => plan,
         Err(code) => return Ok(code),
     };
+    changes.follow(Some(&plan.config));
     let logs = start_logging(&plan.config.telemetry, std::io::stderr().is_terminal())?;
     let background = background()?;
     let source = Source { path, env, logs: &logs, background: background.handle() };
@@ -78,7 +81,7 @@ async fn serve(plan: Plan, source: &Source<'_>, mut changes: Changes) -> anyhow:
             _ = hang_up.recv() => { changes.look(); },
             () = changes.next() => {},
         }
-        source.reload(&mut app);
+        source.reload(&mut app, &mut changes);
     }
     tracing::info!("draining; another signal ends at once");
     tokio::select! {
@@ -93,8 +96,8 @@ async fn serve(plan: Plan, source: &Source<'_>, mut changes: Changes) -> anyhow:
 
 impl Source<'_> {
     /// A configuration that can't be used changes nothing.
-    fn reload(&self, app: &mut App) {
-        match self.try_reload(app) {
+    fn reload(&self, app: &mut App, changes: &mut Changes) {
+        match self.try_reload(app, changes) {
             Ok(()) => tracing::info!("the configuration is reloaded"),
             Err(error) => {
                 app.reload_failed();
@@ -107,11 +110,12 @@ impl Source<'_> {
         }
     }
 
-    fn try_reload(&self, app: &mut App) -> anyhow::Result<()> {
+    fn try_reload(&self, app: &mut App, changes: &mut Changes) -> anyhow::Result<()> {
         let Ok(plan) = planned(self.path.clone(), self.env) else {
             anyhow::bail!("its problems are on standard error");
         };
         let telemetry = plan.config.telemetry.clone();
+        changes.follow(Some(&plan.config));
         app.reload(plan, self.background, &|name| self.env.get(name).cloned())?;
         Ok(self.logs.reload(&telemetry)?)
     }
@@ -137,20 +141,32 @@ impl Ends {
     }
 }
 
-/// Looks at the file now and then: a mounted `ConfigMap` is swapped by a link, which watching the file itself would miss.
+/// Looks now and then at the configuration and the files that it names: a mounted `ConfigMap` or Secret is swapped by a link, which watching the
+/// file itself would miss.
 struct Changes {
     path: Option<PathBuf>,
-    seen: Option<SystemTime>,
+    seen: BTreeMap<PathBuf, SystemTime>,
 }
 
 impl Changes {
     fn of(path: Option<&Path>) -> Self {
-        let path = path.map(Path::to_owned);
-        let seen = path.as_deref().and_then(modified);
-        Self { path, seen }
+        let mut changes = Self { path: path.map(Path::to_owned), seen: BTreeMap::new() };
+        changes.follow(None);
+        changes
     }
 
-    /// Waits until the file has another date than at the last look.
+    /// From now on the files that `config` names count too, as they are now.
+    fn follow(&mut self, config: Option<&Config>) {
+        let named = config.map(Config::files).unwrap_or_default();
+        let files = self.path.iter().cloned().chain(named);
+        let known = |file: PathBuf| {
+            let seen = self.seen.get(&file).copied().or_else(|| modified(&file))?;
+            Some((file, seen))
+        };
+        self.seen = files.filter_map(known).collect();
+    }
+
+    /// Waits until a file has another date than at the last look.
     async fn next(&mut self) {
         loop {
             sleep(LOOK).await;
@@ -160,11 +176,14 @@ impl Changes {
         }
     }
 
-    /// Whether the file has another date than at the last look.
+    /// Whether a file has another date than at the last look; one that is away for a moment has not changed.
     fn look(&mut self) -> bool {
-        let now = self.path.as_deref().and_then(modified);
-        let changed = now.is_some() && now != self.seen;
-        self.seen = now.or(self.seen);
+        let mut changed = false;
+        for (file, seen) in &mut self.seen {
+            if let Some(now) = modified(file).filter(|now| now != seen) {
+                (*seen, changed) = (now, true);
+            }
+        }
         changed
     }
 }

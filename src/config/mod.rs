@@ -101,6 +101,16 @@ impl Config {
         keys.chain(clients)
     }
 
+    /// The files that are read when a configuration is loaded: secrets and certificate authorities.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let secrets = self.secrets().filter_map(|(_, secret)| match secret {
+            Secret::File(path) => Some(path.clone()),
+            Secret::Inline(_) | Secret::Env(_) => None,
+        });
+        let authorities = self.gitlab.values().filter_map(|gitlab| gitlab.ca.clone());
+        secrets.chain(authorities).collect()
+    }
+
     /// What is wrong within single tables; whether tables fit each other is checked where the gate is built.
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.missing();

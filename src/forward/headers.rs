@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request:   hop-by-hop and what Connection names ─▶ removed   X-Forwarded-{For,Proto,Host,Port}, X-Real-IP ─▶ removed, set anew
+//!            overrides of the method ─▶ removed                Host ─▶ the host that was judged
 //! response:  hop-by-hop and what Connection names ─▶ removed
 //! ```
 //!
@@ -34,6 +35,8 @@ pub struct Caller<'request> {
     pub host: &'request str,
     /// Port that the browser sees.
     pub port: u16,
+    /// Whether it was a trusted peer's word that named this host, not the request's own.
+    pub relayed: bool,
 }
 
 /// What [`prepare`] learned from fields that it removed.
@@ -64,7 +67,7 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
     }
     join_cookies(headers);
     set_forwarding(headers, caller);
-    set_host(request);
+    set_host(request, caller);
     Ok(Passage { upgrade })
 }
 
@@ -141,6 +144,9 @@ const HOP_BY_HOP: &[&str] = &[
 /// Names that frame or route: an alias of one of them is never an upstream's business.
 const ENDS_HERE: &[&str] = &["host", "content-length"];
 
+/// What frameworks take for the method, past the rules for the one that was judged.
+const METHODS: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
+
 /// Whether a client's field goes on to the upstream under this name.
 fn passes(name: &str, trusted: bool) -> bool {
     // Servers in the CGI tradition read `_`, and some read `.`, as `-`.
@@ -152,6 +158,7 @@ fn passes(name: &str, trusted: bool) -> bool {
         return passes(&folded, false) && !ENDS_HERE.contains(&folded.as_str());
     }
     match name.as_bytes().first() {
+        Some(b'x') if METHODS.contains(&name) => false,
         Some(b'x') => {
             trusted
                 || !(name.starts_with("x-forwarded-")
@@ -293,8 +300,14 @@ fn chain(headers: &HeaderMap, name: &HeaderName, peer: IpAddr) -> Option<HeaderV
     HeaderValue::from_str(&chain).ok()
 }
 
-/// The upstream hears the host as the client said it; HTTP/2 and absolute targets say it in the target (RFC 9112, 3.2.2).
-fn set_host(request: &mut Request<Body>) {
+/// The upstream hears the host that was judged: a trusted peer's word, or as the client said it; HTTP/2 and absolute targets say it in the
+/// target (RFC 9112, 3.2.2).
+fn set_host(request: &mut Request<Body>, caller: &Caller<'_>) {
+    if caller.relayed {
+        let host = authority(caller).unwrap_or_else(|| HeaderValue::from_static(""));
+        request.headers_mut().insert(HOST, host);
+        return;
+    }
     let Some(authority) = request.uri().authority() else {
         return;
     };

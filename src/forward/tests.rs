@@ -81,6 +81,7 @@ fn caller(peer: IpAddr) -> Caller<'static> {
         scheme: "https",
         host: "app.example.com",
         port: 8443,
+        relayed: false,
     }
 }
 
@@ -745,6 +746,43 @@ fn trusted_peers_are_believed_and_become_the_last_link() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(prepared(&fields, &caller), expected);
+}
+
+#[test]
+fn the_host_that_was_judged_goes_on() {
+    let own = caller("10.0.0.1".parse().unwrap());
+    for (relayed, expected) in [(false, "Private.test"), (true, "app.example.com:8443")] {
+        let caller = Caller { trusted: true, relayed, ..own };
+        let fields = prepared(&[("host", "Private.test")], &caller);
+        let hosts: Vec<_> = fields.iter().filter(|(name, _)| name == "host").collect();
+        assert_eq!(hosts, [&("host".to_owned(), expected.to_owned())]);
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = "https://Private.test/p?q".parse().unwrap();
+        prepare(&mut request, &caller).unwrap();
+        headers::to_origin_form(&mut request);
+        assert_eq!(request.headers()["host"], expected);
+        assert_eq!(request.uri(), "/p?q");
+    }
+}
+
+#[test]
+fn nobody_overrides_the_method_that_was_judged() {
+    let peer = "10.0.0.1".parse().unwrap();
+    for trusted in [false, true] {
+        let caller = Caller { trusted, ..caller(peer) };
+        let own = prepared(&[], &caller);
+        for name in [
+            "x-http-method",
+            "X-HTTP-Method-Override",
+            "x-method-override",
+            "x_http_method_override",
+            "x.method-override",
+        ] {
+            assert_eq!(prepared(&[(name, "DELETE")], &caller), own, "{name}");
+        }
+        let kept = prepared(&[("x-http-methods", "1")], &caller);
+        assert_eq!(kept.len(), own.len() + 1);
+    }
 }
 
 #[test]

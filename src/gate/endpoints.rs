@@ -81,10 +81,9 @@ impl Gate {
             .map(|gitlab| Choice {
                 label: gitlab.label().into(),
                 url: format!(
-                    "{}/start?gitlab={}&rd={}",
+                    "{}/start?{}",
                     self.prefix,
-                    encoded(gitlab.name()),
-                    encoded(&rd)
+                    query.with(&[("gitlab", gitlab.name()), ("rd", &rd)])
                 ),
             })
             .collect();
@@ -147,6 +146,8 @@ impl Gate {
         now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        // GitLab sends a person here, never a program.
+        story.page = true;
         let landed = match self.authenticator.callback(target, headers, now).await {
             Ok(landed) => landed,
             // Back button, reload: whoever is signed in is simply sent on.
@@ -336,6 +337,14 @@ impl<'a> Query<'a> {
     /// The value of `name`, empty if it is missing.
     fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    /// The same parameters, but for those in `set`, as text.
+    fn with(&self, set: &[(&str, &str)]) -> String {
+        let kept = self.0.iter().filter(|(name, _)| set.iter().all(|(other, _)| other != name));
+        let mut text = url::form_urlencoded::Serializer::new(String::new());
+        text.extend_pairs(set).extend_pairs(kept);
+        text.finish()
     }
 
     fn pairs(&self) -> impl Iterator<Item = (String, String)> {

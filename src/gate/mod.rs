@@ -91,7 +91,7 @@ impl Gate {
             }
             let again = story.again.take();
             let voice = Voice {
-                html,
+                html: html || story.page,
                 request_id: story.request_id.as_str(),
                 prefix: &self.prefix,
                 again: again.as_deref(),
@@ -255,6 +255,7 @@ impl Gate {
             scheme: target.origin.scheme.as_str(),
             host: &target.origin.host,
             port: target.origin.port_or_default(),
+            relayed: target.relayed,
         };
         let headers = request.headers_mut();
         self.headers.strip(headers);

@@ -23,6 +23,8 @@ pub(super) struct Story<'g> {
     pub(super) set_cookies: Vec<HeaderValue>,
     /// Where a sign-in that did not work out may begin again.
     pub(super) again: Option<String>,
+    /// Whether only a page will do, whatever the caller says it accepts.
+    pub(super) page: bool,
     session: Option<Arc<Session>>,
     cause: Option<&'static str>,
     rule: Option<String>,
@@ -50,6 +52,7 @@ impl<'g> Story<'g> {
             decision: Decision::Refused,
             set_cookies: Vec::new(),
             again: None,
+            page: false,
             session: None,
             cause: None,
             rule: None,

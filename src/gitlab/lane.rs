@@ -176,7 +176,7 @@ mod tests {
         let but = |shut: &[Lane]| -> Vec<_> {
             LANES.into_iter().filter(|lane| !shut.contains(lane)).collect()
         };
-        for wait in [None, Some(Duration::from_secs(60))] {
+        for wait in [None, Some(Duration::from_mins(1))] {
             let limited = |lane| open_after(lane, Verdict::Limited(wait));
             assert_eq!(limited(Lane::Code), but(&[Lane::Code, Lane::Newcomer]));
             assert_eq!(limited(Lane::Newcomer), LANES);

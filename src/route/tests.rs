@@ -218,6 +218,42 @@ fn letters_in_another_case_count_like_the_guarded_spelling() {
 }
 
 #[test]
+fn letters_in_another_case_lead_past_no_guarded_route() {
+    let lines: [Line; 6] = [
+        ("", "/", &[], "members"),
+        ("", "/admin", &[], "root"),
+        ("", "/open", &[], "public open"),
+        ("", "/open/team/Vault", &["POST"], "vault"),
+        ("", "/twin", &[], "twin"),
+        ("", "/TWIN", &[], "TWIN"),
+    ];
+    let cases = [
+        ("GET", "/admin/x", Ok("root")),
+        ("GET", "/ADMIN", Err(Miss::Ambiguous)),
+        ("GET", "/Admin/users", Err(Miss::Ambiguous)),
+        ("GET", "/%41dmin", Err(Miss::Ambiguous)),
+        ("GET", "/ADMIN//x", Err(Miss::Ambiguous)),
+        ("GET", "/ADMINistrator", Ok("members")),
+        ("GET", "/OPEN/x", Ok("members")),
+        ("POST", "/open/team/vault", Err(Miss::Ambiguous)),
+        ("GET", "/open/team/vault", Ok("public open")),
+        ("GET", "/twin", Ok("twin")),
+        ("GET", "/TWIN", Ok("TWIN")),
+        ("GET", "/Twin", Err(Miss::Ambiguous)),
+    ];
+    for reversed in [false, true] {
+        let mut lines = lines;
+        if reversed {
+            lines.reverse();
+        }
+        let table = table(&lines);
+        for (method, path, expected) in cases.clone() {
+            assert_eq!(resolve(&table, method, "app", path), expected, "{method} {path}");
+        }
+    }
+}
+
+#[test]
 fn an_ambiguous_path_falls_to_the_next_wider_guarded_route() {
     let table = table(&[
         ("", "/", &[], "members"),
@@ -230,7 +266,8 @@ fn an_ambiguous_path_falls_to_the_next_wider_guarded_route() {
         ("/open//x", Ok("members")),
         ("/open/../x", Ok("members")),
         ("/open/../admin", Err(Miss::Ambiguous)),
-        ("/ADMIN", Ok("members")),
+        ("/ADMIN", Err(Miss::Ambiguous)),
+        ("/Open", Ok("members")),
     ];
     for (path, expected) in cases {
         assert_eq!(resolve(&table, "GET", "app", path), expected, "{path}");

@@ -47,6 +47,8 @@ pub struct Target {
     pub client: IpAddr,
     /// Whether the peer is one of `server.trusted_proxies`.
     pub trusted: bool,
+    /// Whether that peer's `X-Forwarded-Host` named the host.
+    pub relayed: bool,
     path: PathAndQuery,
     reading: Reading,
 }
@@ -74,6 +76,7 @@ impl Target {
         let said = if trusted { Forwarded::read(&parts.headers)? } else { Forwarded::default() };
         Ok(Self {
             method: parts.method.clone(),
+            relayed: said.authority.is_some(),
             origin: origin(authority, said, public),
             client: trust.client(peer.addr.ip(), &parts.headers),
             trusted,

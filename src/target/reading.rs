@@ -9,9 +9,9 @@
 use std::iter;
 
 /// More readings than any honest path has.
-const MOST: usize = 32;
-/// Bytes in all readings together: the longest request line with escapes, once as received and once decoded.
-const MOST_BYTES: usize = 128 * 1024;
+const MOST: usize = 12;
+/// Bytes that all rewritings together may read, so that nobody has us think for long: the longest request line, decoded once.
+const MOST_WORK: usize = 64 * 1024;
 
 /// What else a path may mean; nothing, for nearly every path.
 #[derive(Clone, Debug, Default)]
@@ -91,37 +91,47 @@ fn is_honest(raw: &[u8]) -> bool {
 fn is_odd(path: &[u8]) -> bool {
     let slash = |next: &[u8]| next.eq_ignore_ascii_case(b"%2f");
     path.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\')
-        || path.windows(2).any(|pair| pair == b"//")
+        || has_empty_segment(path)
         || path.windows(3).any(slash)
         || segments(path).any(is_dots)
         || (0..path.len()).any(|at| overlong(path.get(at..).unwrap_or_default()).is_some())
 }
 
-type Rewriting = fn(&[u8]) -> Vec<u8>;
+/// What may be done to a path, if it has what that is done to.
+struct Rewriting {
+    applies: fn(&[u8]) -> bool,
+    apply: fn(&[u8]) -> Vec<u8>,
+}
 
 const REWRITINGS: [Rewriting; 8] = [
-    decoded,
-    look_alikes_replaced,
-    backslashes_turned,
-    slashes_merged,
-    dots_resolved,
-    parameters_cut,
-    ended_early,
-    controls_dropped,
+    Rewriting { applies: |path| path.contains(&b'%'), apply: decoded },
+    Rewriting { applies: |path| !path.is_ascii(), apply: look_alikes_replaced },
+    Rewriting { applies: |path| path.contains(&b'\\'), apply: backslashes_turned },
+    Rewriting { applies: has_empty_segment, apply: slashes_merged },
+    Rewriting { applies: |path| segments(path).any(is_dots), apply: dots_resolved },
+    Rewriting { applies: |path| path.contains(&b';'), apply: parameters_cut },
+    Rewriting { applies: |path| path.iter().any(is_end), apply: ended_early },
+    Rewriting { applies: |path| path.iter().any(u8::is_ascii_control), apply: controls_dropped },
 ];
 
 /// All that the rewritings make of `path`, in any order and number, without itself; none if that is too much.
 fn closure(path: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (mut others, mut size, mut done) = (Vec::<Vec<u8>>::new(), path.len(), 0);
+    let (mut others, mut work, mut done) = (Vec::<Vec<u8>>::new(), 0, 0);
     let mut current = path.to_vec();
     loop {
-        for rewriting in REWRITINGS {
-            let new = rewriting(&current);
+        for rewriting in &REWRITINGS {
+            if !(rewriting.applies)(&current) {
+                continue;
+            }
+            work += current.len();
+            if work > MOST_WORK {
+                return None;
+            }
+            let new = (rewriting.apply)(&current);
             if new == path || others.contains(&new) {
                 continue;
             }
-            size += new.len();
-            if others.len() + 1 >= MOST || size > MOST_BYTES {
+            if others.len() + 1 >= MOST {
                 return None;
             }
             others.push(new);
@@ -132,6 +142,10 @@ fn closure(path: &[u8]) -> Option<Vec<Vec<u8>>> {
         current.clone_from(next);
         done += 1;
     }
+}
+
+fn has_empty_segment(path: &[u8]) -> bool {
+    path.windows(2).any(|pair| pair == b"//")
 }
 
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -212,9 +226,6 @@ fn slashes_merged(path: &[u8]) -> Vec<u8> {
 
 /// Dot segments resolved: RFC 3986 section 5.2.4.
 fn dots_resolved(path: &[u8]) -> Vec<u8> {
-    if !segments(path).any(is_dots) {
-        return path.to_vec();
-    }
     let mut kept: Vec<&[u8]> = Vec::new();
     for segment in segments(path).skip(1) {
         match segment {
@@ -250,8 +261,12 @@ fn parameters_cut(path: &[u8]) -> Vec<u8> {
 
 /// Up to the first NUL, or decoded `?` or `#`, as where a path is taken for a C string or a URL again.
 fn ended_early(path: &[u8]) -> Vec<u8> {
-    let mut parts = path.split(|byte| matches!(byte, 0 | b'?' | b'#'));
+    let mut parts = path.split(is_end);
     parts.next().unwrap_or_default().to_vec()
+}
+
+fn is_end(byte: &u8) -> bool {
+    matches!(byte, 0 | b'?' | b'#')
 }
 
 /// Without control characters, as URL parsers drop tabs and line ends.

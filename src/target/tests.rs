@@ -124,12 +124,13 @@ fn only_trusted_peers_speak_for_the_browser() {
     let stranger = spoofed().read().unwrap();
     assert_eq!(stranger.url(), "http://app:4180/");
     assert_eq!(stranger.client.to_string(), "192.0.2.1");
-    assert!(!stranger.trusted);
+    assert!(!stranger.trusted && !stranger.relayed);
 
     let proxied = spoofed().from(PROXY).read().unwrap();
     assert_eq!(proxied.url(), "https://shop.example:8443/");
     assert_eq!(proxied.client.to_string(), "6.6.6.6");
-    assert!(proxied.trusted);
+    assert!(proxied.trusted && proxied.relayed);
+    assert!(!get("/").header("host", "app").from(PROXY).read().unwrap().relayed);
     let mapped = spoofed().from("[::ffff:10.0.0.1]:1").read().unwrap();
     assert_eq!(mapped.url(), proxied.url());
 
@@ -290,7 +291,8 @@ fn every_trick_is_ambiguous_and_read_through() {
 fn paths_with_too_many_readings_are_refused() {
     let bomb = "/%25252525252e%2f..;x\\//".repeat(100);
     let long = format!("/{}", "%2e%2e%2f;x/".repeat(5000));
-    for path in [&bomb, &long] {
+    let costly = format!("/{}", "%2525a;b//..%5c%2e/".repeat(200));
+    for path in [&bomb, &long, &costly] {
         assert!(get(path).header("host", "app").read().is_err());
     }
     let honest = format!("/{}", "%20".repeat(20_000));

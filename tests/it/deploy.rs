@@ -438,7 +438,7 @@ mod image {
     fn the_builder_has_the_pinned_toolchain() {
         let pinned: toml::Table = read("rust-toolchain.toml").parse().unwrap();
         let channel = pinned["toolchain"]["channel"].as_str().unwrap();
-        let builder = format!("ARG BUILDER=docker.io/library/rust:{channel}-bookworm");
+        let builder = format!("ARG BUILDER=rust:{channel}-bookworm");
         assert!(read("Dockerfile").lines().any(|line| line == builder), "{builder}");
     }
 

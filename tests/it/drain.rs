@@ -33,7 +33,7 @@ async fn refuses(addr: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_begun_finishes_and_nothing_new_begins() {
-    let (lab, tap) = tapped("drain = '20s'").await;
+    let (lab, tap) = tapped("drain = '20s', header = '60s'").await;
     let (addr, admin) = (lab.app.addr(), lab.app.admin_addr());
     assert_eq!(readiness(admin).await.status, 200);
     // Idle after an answer.
@@ -67,7 +67,7 @@ async fn what_has_begun_finishes_and_nothing_new_begins() {
     // Connected without a word, and with half a head.
     let (mut silent, mut half) =
         (Wire::to(addr).await, Wire::say(addr, "GET / HTTP/1.1\r\nHo").await);
-    until("all are connected", async || lab.metric("labgate_open_connections").await >= 7.0).await;
+    until("all are connected", async || lab.count("labgate_open_connections").await >= 7).await;
 
     let Lab { app, gitlab: _gitlab, .. } = lab;
     let drained = tokio::spawn(app.drain());

@@ -252,9 +252,11 @@ async fn trailers_carry_no_identity_and_no_framing() {
         Remote-User: mallory\r\nX-Labgate-Assertion: mallory\r\nHost: mallory\r\nCookie: a=mallory\r\n\
         Content-Length: 3\r\nTransfer-Encoding: chunked\r\nAuthorization: mallory\r\n\
         X-Forwarded-For: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\n";
-    let fields = format!(
-        "Cookie: {session}\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Checksum"
-    );
+    // Those that are not announced would be dropped for that alone.
+    let names = trailers.split("\r\n").filter_map(|field| Some(field.split_once(':')?.0));
+    let declared = format!("Trailer: {}", names.collect::<Vec<_>>().join(", "));
+    let fields =
+        format!("Cookie: {session}\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n{declared}");
     let head = get("/echo/x", &fields).replacen("GET", "POST", 1);
     let answer = ask(&lab, &format!("{head}\r\n\r\n3\r\nabc\r\n0\r\n{trailers}")).await;
     let echo = answer.json();

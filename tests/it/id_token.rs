@@ -1,9 +1,9 @@
 //! ID tokens that must not be believed, and key sets that change: each by a whole sign-in with the development GitLab's false words.
 
-use labgate::demo::gitlab::{Endpoint, Signature, Tamper};
+use labgate::demo::gitlab::{Endpoint, Failure, Fault, Signature, Tamper};
 use serde_json::{Value, json};
 
-use crate::support::{Lab, Page};
+use crate::support::{Lab, Page, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_is_not_the_login_keys_counts_for_nothing() {
@@ -86,6 +86,23 @@ async fn a_new_login_key_is_found_and_unknown_ones_ask_once() {
     }
     assert!(lab.gitlab.hits(Endpoint::Keys) <= before + 2, "{}", lab.gitlab.hits(Endpoint::Keys));
     accepted(&lab, Tamper::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn known_keys_are_enough_while_no_others_can_be_had() {
+    let lab = Lab::start().await;
+    lab.signed_in("alice").await;
+    lab.gitlab.fail(Fault::new(Endpoint::Keys, 1000, Failure::Hang));
+    let unknown = lab.browser();
+    lab.gitlab.tamper(Tamper::header("kid", json!("unknown")));
+    let waiting = tokio::spawn(async move {
+        let mut browser = unknown;
+        browser.sign_in("/private", "bob").await.status
+    });
+    until("the unknown key is asked for", async || lab.gitlab.hits(Endpoint::Keys) == 2).await;
+    lab.gitlab.tamper(Tamper::default());
+    lab.signed_in("carol").await;
+    waiting.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,11 @@
 
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 #![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "a test may fail by panicking, its helpers too"
+    reason = "helpers of tests, which clippy does not take for tests, may fail them"
 )]
 
 mod bad_input;
@@ -24,12 +23,14 @@ mod limits;
 mod metrics;
 mod nginx;
 mod paths;
+mod person;
 mod policy;
 mod process;
 mod proxy;
 mod recheck;
 mod reload;
 mod review_sign_in;
+mod review_wire;
 mod session;
 mod sign_in;
 mod sign_in_refused;

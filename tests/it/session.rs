@@ -275,8 +275,7 @@ async fn a_late_answer_to_the_old_session_does_not_end_the_new_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_renewal_of_the_old_session_does_not_replace_the_new_one() {
     let routes = "[[route]]\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n";
-    let session = "recheck_timeout = \"20s\"\n";
-    let lab = Setup::default().routes(routes).session(session).workers(2).start().await;
+    let lab = Setup::default().routes(routes).workers(2).start().await;
     let mut alice = lab.signed_in("alice").await;
     lab.clock.turn(400);
     let mut slow = alice.clone();

@@ -452,3 +452,31 @@ fn header(echo: &Answer, name: &str) -> Option<String> {
     let mut values = pairs.filter(|pair| pair[0] == name);
     values.next().map(|pair| pair[1].as_str().expect("text").to_owned())
 }
+
+/// With several GitLabs the page between asks first, and loses nothing of what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_between_keeps_forwarded_parameters() {
+    let other = "[gitlab.other]\nbase_url = \"https://git.other.test\"\nclient_id = \"x\"\n";
+    let lab =
+        Setup::default().gitlab("forward_params = [\"login_hint\"]\n").more(other).start().await;
+    let mut browser = lab.browser();
+    let page = browser.navigate("/oauth2/sign_in?rd=%2Fprivate&login_hint=al%26ice&gitlab=x").await;
+    assert_eq!(page.status, 200);
+    let text = page.text().replace("&#38;", "&");
+    let link = text
+        .split('"')
+        .find(|text| text.contains("/start?") && text.contains("gitlab=main"))
+        .expect("a button for main")
+        .to_owned();
+    let answer = browser.navigate(&link).await;
+    assert!(answer.header("location").contains("login_hint=al%26ice"), "{link}");
+}
+
+/// Only people come back from GitLab.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_callback_is_a_page_whatever_is_accepted() {
+    let lab = Lab::start().await;
+    let answer = lab.browser().xhr("/oauth2/callback?code=x&state=y").await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.header("content-type").starts_with("text/html"), "{:?}", answer.headers);
+}

@@ -33,6 +33,10 @@ async fn it_ends_every_copy_of_the_session_and_no_other() {
     lab.clock.turn(11 * 3600);
     assert_eq!(copy.xhr("/private").await.status, 401);
     assert_eq!(alice.post("/oauth2/sign_out", "").await.status, 200, "again does no harm");
+    // Who has left GitLab too is asked who they are.
+    alice.forget_gitlab();
+    let page = alice.open("/private").await;
+    assert_eq!(page.url.path(), "/users/sign_in");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,12 +50,12 @@ async fn answer(socket: TcpStream) {
     let mut socket = BufReader::new(socket);
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
-        let begun = head.len();
-        socket.read_line(&mut head).await.unwrap();
-        let line = head[begun..].to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
+        let mut line = String::new();
+        socket.read_line(&mut line).await.unwrap();
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
+        head.push_str(&line);
     }
     socket.read_exact(&mut vec![0; length]).await.unwrap();
     let path = head.split(' ').nth(1).unwrap();

@@ -327,7 +327,7 @@ async fn roles_below_developer_are_asked_of_the_members_api() {
         (member(300, "active"), "Answer", 0),
         (Reply::page(404), "Unavailable", 0),
         (forbidden("403 Forbidden"), "Unavailable", 0),
-        (lacking_scope(), "Scope", 0),
+        (lacking_scope(), "Ok", 5),
         (Reply::json(401, "{}"), "TokenDead", 0),
         (Reply::page(502), "Unavailable", 0),
     ];

@@ -89,11 +89,6 @@ impl Browser {
         });
     }
 
-    /// Forgets a cookie, as after its end.
-    pub fn drop_cookie(&mut self, name: &str) {
-        self.cookies.retain(|cookie| cookie.name != name);
-    }
-
     /// Forgets the sign-in at GitLab, as after a restart of the browser.
     pub fn forget_gitlab(&mut self) {
         self.cookies.retain(|cookie| cookie.name != "_gitlab_session");

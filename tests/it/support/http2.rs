@@ -71,11 +71,9 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// Fields as literals that no table keeps.
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
-        let length = text.len();
-        let length = match length {
-            0..127 => vec![u8::try_from(length).expect("short")],
-            _ => {
-                let rest = length - 127;
+        let length = match text.len().checked_sub(127) {
+            None => vec![u8::try_from(text.len()).expect("short")],
+            Some(rest) => {
                 assert!(rest < 128 * 128, "one field is that long");
                 let low = u8::try_from(rest % 128).expect("low") | 0x80;
                 vec![127, low, u8::try_from(rest / 128).expect("high")]

@@ -105,7 +105,7 @@ impl Wire {
 
     async fn body(&mut self, head: String) -> Option<Message> {
         let mut message = Message { head, body: Vec::new(), trailers: String::new() };
-        let chunked = message.values("transfer-encoding").iter().any(|coding| *coding == "chunked");
+        let chunked = message.values("transfer-encoding").contains(&"chunked");
         if !chunked {
             let length = message.values("content-length").first().map(|length| length.parse());
             message.body = self.exactly(length.unwrap_or(Ok(0)).expect("a length")).await?;
