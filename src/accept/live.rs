@@ -148,6 +148,11 @@ impl Link {
         self.reading.store(state, Relaxed);
     }
 
+    /// Requests whose responses are not written yet.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.load(Relaxed)
+    }
+
     pub(super) fn moved(&self) {
         self.moved.store(self.moved.load(Relaxed).wrapping_add(1), Relaxed);
     }

@@ -12,6 +12,7 @@ mod descriptors;
 mod framing;
 mod listen;
 mod live;
+mod progress;
 mod serve;
 mod wire;
 
@@ -56,7 +57,7 @@ pub struct Settings {
     pub http2_streams: u32,
     /// For a request's head to be complete.
     pub header: Duration,
-    /// For the next request, and for a body that stopped in the middle.
+    /// For the next request, and for a body that stopped in the middle, either way.
     pub idle: Duration,
 }
 

@@ -16,7 +16,6 @@ use std::{
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, Version, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -32,9 +31,10 @@ use tokio::{
 use super::{
     Handler, Settings,
     live::{Busy, Counts, Link, Live, Open, Upgrade, Wait},
+    progress::{Answers, Left, Tracked, Watch},
     wire::Wire,
 };
-use crate::body::{Body, BoxError, Request, Response};
+use crate::body::{Body, Request, Response};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -102,18 +102,23 @@ impl Protocols {
             }
         }
         let link = Arc::new(Link::default());
+        let answers = (ahead == PREFACE).then(Answers::new);
         let service = {
-            let link = Arc::clone(&link);
+            let (link, answers) = (Arc::clone(&link), answers.clone());
             let heads = Arc::new(Heads::new(&self.settings, Arc::clone(&live.counts)));
             service_fn(move |request| {
                 let busy = Busy::new(&link);
                 let (handler, link) = (Arc::clone(&handler), Arc::clone(&link));
-                let heads = Arc::clone(&heads);
-                async move { answer(&*handler, request, peer, core, &heads, busy, &link).await }
+                let (heads, answers) = (Arc::clone(&heads), answers.clone());
+                async move {
+                    let answer = answer(&*handler, request, peer, core, &heads, &link).await;
+                    Ok(answer.map(|body| Tracked::new(body, busy, answers.as_ref())))
+                }
             })
         };
-        let timing = Timing::new(&self.settings, deadline, Arc::clone(&link), live);
-        if ahead == PREFACE {
+        let is_http2 = answers.is_some();
+        let timing = Timing::new(&self.settings, deadline, Arc::clone(&link), live, answers);
+        if is_http2 {
             let io = TokioIo::new(Wire::http2(stream, link, ahead, open));
             let connection = self.http2.serve_connection(io, service);
             timing.run(pin!(connection)).await;
@@ -154,9 +159,8 @@ async fn answer<H: Handler>(
     peer: SocketAddr,
     core: usize,
     heads: &Heads,
-    busy: Busy,
     link: &Link,
-) -> Result<http::Response<Tracked>, Infallible> {
+) -> Response {
     let held = link.upgrade() == Upgrade::Held;
     let request = request.map(Body::from);
     let mut response = if heads.refuse(&request) {
@@ -185,7 +189,7 @@ async fn answer<H: Handler>(
         })
         .await;
     }
-    Ok(response.map(|body| Tracked { body, _busy: busy }))
+    response
 }
 
 /// The limits of a request's head. hyper has them too, but answers without a word, so its are wider.
@@ -251,32 +255,6 @@ fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// A response body that keeps its request counted while it is written.
-struct Tracked {
-    body: Body,
-    _busy: Busy,
-}
-
-impl HttpBody for Tracked {
-    type Data = bytes::Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<bytes::Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// What both of hyper's connections can do.
 trait Graceful: Future {
     /// Ends after the requests in flight.
@@ -317,10 +295,17 @@ struct Timing {
     timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
     ending: bool,
+    watch: Option<Watch>,
 }
 
 impl Timing {
-    fn new(settings: &Settings, first: Instant, link: Arc<Link>, live: Arc<Live>) -> Self {
+    fn new(
+        settings: &Settings,
+        first: Instant,
+        link: Arc<Link>,
+        live: Arc<Live>,
+        answers: Option<Arc<Answers>>,
+    ) -> Self {
         Self {
             link,
             live,
@@ -331,6 +316,7 @@ impl Timing {
             timer: None,
             armed: false,
             ending: false,
+            watch: answers.map(|answers| Watch::new(answers, settings.idle)),
         }
     }
 
@@ -352,6 +338,17 @@ impl Timing {
             }
             if connection.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
+            }
+            let busy = self.link.busy();
+            match self.watch.as_mut().and_then(|watch| watch.look(busy, context)) {
+                None => {},
+                Some(Left::All) if self.ending => return Poll::Ready(()),
+                Some(Left::All | Left::Some) => {
+                    // Those that move get time to end; new requests go elsewhere.
+                    self.ending = true;
+                    connection.as_mut().shut_down();
+                    context.waker().wake_by_ref();
+                },
             }
             match self.expired(context) {
                 false => Poll::Pending,

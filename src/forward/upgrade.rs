@@ -4,20 +4,22 @@
 //! request, which then goes on as plain HTTP (RFC 9110, 7.8).
 
 use std::{
+    io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncWriteExt, copy, split},
-    time::timeout,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -69,31 +71,67 @@ impl Drop for Place {
 /// How long the second direction may go on when the first has ended.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Passes bytes both ways until either side closes or all tunnels are ended.
+/// How long a tunnel stays open without a byte either way; pings of applications come far more often.
+const QUIET: Duration = Duration::from_secs(60 * 60);
+const BUFFER: usize = 8 * 1024;
+
+/// Passes bytes both ways until either side closes, neither says anything for long, or all tunnels are ended.
 pub(super) async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, place: Place) {
     let work = async {
         let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
             return;
         };
-        let (mut client_out, mut client_in) = split(TokioIo::new(client));
-        let (mut upstream_out, mut upstream_in) = split(TokioIo::new(upstream));
-        let mut up = std::pin::pin!(async {
-            let copied = copy(&mut client_out, &mut upstream_in).await;
-            upstream_in.shutdown().await.and(copied)
-        });
-        let mut down = std::pin::pin!(async {
-            let copied = copy(&mut upstream_out, &mut client_in).await;
-            client_in.shutdown().await.and(copied)
-        });
-        // A side that fails is gone; one that has only ended may still be read by the other for a while.
-        tokio::select! {
-            copied = &mut up => if copied.is_ok() { drop(timeout(LINGER, down).await) },
-            copied = &mut down => if copied.is_ok() { drop(timeout(LINGER, up).await) },
-        }
+        join(TokioIo::new(client), TokioIo::new(upstream)).await;
     };
     tokio::select! {
         () = work => {},
         () = place.0.end.cancelled() => {},
+    }
+}
+
+async fn join<C, U>(client: C, upstream: U)
+where
+    C: AsyncRead + AsyncWrite,
+    U: AsyncRead + AsyncWrite,
+{
+    let moved = AtomicBool::new(false);
+    let (mut client_out, mut client_in) = split(client);
+    let (mut upstream_out, mut upstream_in) = split(upstream);
+    let mut up = std::pin::pin!(pass(&mut client_out, &mut upstream_in, &moved));
+    let mut down = std::pin::pin!(pass(&mut upstream_out, &mut client_in, &moved));
+    // A side that fails is gone; one that has only ended may still be read by the other for a while.
+    tokio::select! {
+        passed = &mut up => if passed.is_ok() { drop(timeout(LINGER, down).await) },
+        passed = &mut down => if passed.is_ok() { drop(timeout(LINGER, up).await) },
+        () = quiet(&moved) => {},
+    }
+}
+
+/// Passes all that comes from one side to the other, and the end.
+async fn pass(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    moved: &AtomicBool,
+) -> io::Result<()> {
+    let mut bytes = BytesMut::with_capacity(BUFFER);
+    while from.read_buf(&mut bytes).await? > 0 {
+        moved.store(true, Relaxed);
+        to.write_all_buf(&mut bytes).await?;
+        // What encrypts may have kept something back.
+        to.flush().await?;
+        bytes.clear();
+        bytes.reserve(BUFFER);
+    }
+    to.shutdown().await
+}
+
+/// Waits until nothing has moved for [`QUIET`], or up to twice as long.
+async fn quiet(moved: &AtomicBool) {
+    loop {
+        sleep(QUIET).await;
+        if !moved.swap(false, Relaxed) {
+            return;
+        }
     }
 }
 
@@ -167,4 +205,49 @@ fn connection_says_upgrade(headers: &HeaderMap) -> bool {
 
 fn is(value: &HeaderValue, name: &str) -> bool {
     value.as_bytes().eq_ignore_ascii_case(name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::duplex, time::Instant};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_in_which_nothing_moves_is_closed() {
+        let (mut client, client_end) = duplex(64);
+        let (mut upstream, upstream_end) = duplex(64);
+        let began = Instant::now();
+        let tunnel = tokio::spawn(join(client_end, upstream_end));
+        let mut byte = [0];
+        for _ in 0..5 {
+            sleep(QUIET.mul_f32(0.9)).await;
+            client.write_all(b"a").await.unwrap();
+            upstream.read_exact(&mut byte).await.unwrap();
+            sleep(QUIET.mul_f32(0.9)).await;
+            upstream.write_all(b"b").await.unwrap();
+            client.read_exact(&mut byte).await.unwrap();
+        }
+        assert_eq!(client.read(&mut byte).await.unwrap(), 0);
+        assert_eq!(upstream.read(&mut byte).await.unwrap(), 0);
+        tunnel.await.unwrap();
+        // The last byte came after nine hours.
+        let quiet = began.elapsed() - QUIET * 9;
+        assert!(quiet >= QUIET && quiet <= QUIET * 2, "{quiet:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_has_ended_may_still_be_answered_for_a_while() {
+        let (mut client, client_end) = duplex(64);
+        let (mut upstream, upstream_end) = duplex(64);
+        tokio::spawn(join(client_end, upstream_end));
+        client.shutdown().await.unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!(upstream.read(&mut bytes).await.unwrap(), 0);
+        upstream.write_all(b"last").await.unwrap();
+        client.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"last");
+        sleep(LINGER).await;
+        assert_eq!(client.read(&mut bytes).await.unwrap(), 0);
+    }
 }
