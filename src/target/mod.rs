@@ -69,7 +69,7 @@ impl Target {
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err("this method is not served here");
         }
-        let authority = authority(parts)?;
+        let authority = authority(parts, public)?;
         let path = path(parts)?;
         let reading = Reading::of(path.path())?;
         let trusted = trust.contains(peer.addr.ip());
@@ -137,11 +137,14 @@ impl Target {
 }
 
 /// Host and port that the request names: RFC 9112 section 3.2, RFC 9113 section 8.3.1.
-fn authority(parts: &Parts) -> Result<Authority, &'static str> {
+fn authority(parts: &Parts, public: Option<&Origin>) -> Result<Authority, &'static str> {
     let host =
         only(&parts.headers, &header::HOST).map_err(|()| "more than one Host, or no text")?;
     let host = match host {
-        Some(text) => Some(Authority::parse(text).ok_or("Host is no host")?),
+        Some(text) => match public.filter(|public| public.is_called(text)) {
+            Some(public) => Some(Authority { host: public.host.clone(), port: public.port }),
+            None => Some(Authority::parse(text).ok_or("Host is no host")?),
+        },
         None => None,
     };
     let Some(named) = parts.uri.authority() else {
