@@ -346,12 +346,9 @@ async fn one_username_on_two_gitlabs_is_two_people() {
 async fn an_answer_of_one_gitlab_is_none_of_the_other() {
     let (lab, other) = two_gitlabs().await;
     let mut browser = knows(&lab, &other);
-    let at_other = browser.navigate("/oauth2/start?gitlab=other&rd=/private").await;
-    let at_other = Url::parse(at_other.header("location")).expect("a URL");
-    let state = at_other.query_pairs().find(|(name, _)| name == "state").expect("a state").1;
     // An answer that names its issuer (RFC 9207) is held to it before the code goes anywhere.
     for issuer in [lab.gitlab.external_url(), "", "https://evil.test"] {
-        let mut browser = browser.clone();
+        let state = state_at_other(&mut browser).await;
         let callback = format!("/oauth2/callback?code=x&state={state}&iss={issuer}");
         assert_eq!(browser.open(&callback).await.status, 400, "{issuer}");
         assert_eq!(other.hits(Endpoint::Token) + lab.gitlab.hits(Endpoint::Token), 0, "{issuer}");
@@ -360,9 +357,17 @@ async fn an_answer_of_one_gitlab_is_none_of_the_other() {
     let main = lab.browser().navigate("/oauth2/start?gitlab=main&rd=/private").await;
     let code = Url::parse(&lab.callback(main.header("location"), "alice").await).expect("a URL");
     let code = code.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
+    let state = state_at_other(&mut browser).await;
     let page = browser.open(&format!("/oauth2/callback?code={code}&state={state}")).await;
     assert_eq!(page.status, 403, "{}", page.text());
     assert_eq!(lab.gitlab.hits(Endpoint::Token), 0);
+}
+
+/// The state of a sign-in with the GitLab called `other`, just begun.
+async fn state_at_other(browser: &mut Browser) -> String {
+    let answer = browser.navigate("/oauth2/start?gitlab=other&rd=/private").await;
+    let url = Url::parse(answer.header("location")).expect("a URL");
+    url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,13 +208,13 @@ async fn waiting_for_a_turn_says_nothing_of_gitlab() {
     };
     let first: Vec<_> = (0..32).map(|_| ask()).collect();
     script.reached(32).await;
-    pass(Duration::from_secs(6)).await;
+    pass(Duration::from_secs(1)).await;
     let late: Vec<_> = (0..32).map(|_| ask()).collect();
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     // The first are answered late but in time; whoever waited for them has as long as they had.
-    pass(Duration::from_secs(3)).await;
+    pass(Duration::from_secs(8)).await;
     hold.add_permits(32);
     script.reached(64).await;
     pass(Duration::from_secs(6)).await;
