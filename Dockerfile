@@ -38,7 +38,6 @@ COPY LICENSE /image/LICENSE
 FROM scratch
 LABEL org.opencontainers.image.title="labgate" \
       org.opencontainers.image.description="GitLab sign-in in front of any web application" \
-      org.opencontainers.image.source="https://gitlab.com/labgate/labgate" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /image /
 # A number, so that Kubernetes can tell that it is not root.
