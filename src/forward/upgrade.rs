@@ -228,7 +228,8 @@ mod tests {
             upstream.write_all(b"b").await.unwrap();
             client.read_exact(&mut byte).await.unwrap();
         }
-        assert_eq!(client.read(&mut byte).await.unwrap(), 0);
+        let closed = timeout(QUIET * 3, client.read(&mut byte)).await;
+        assert_eq!(closed.expect("it is closed").unwrap(), 0);
         assert_eq!(upstream.read(&mut byte).await.unwrap(), 0);
         tunnel.await.unwrap();
         // The last byte came after nine hours.
