@@ -110,7 +110,7 @@ const REWRITINGS: [Rewriting; 8] = [
     Rewriting { applies: has_empty_segment, apply: slashes_merged },
     Rewriting { applies: |path| segments(path).any(is_dots), apply: dots_resolved },
     Rewriting { applies: |path| path.contains(&b';'), apply: parameters_cut },
-    Rewriting { applies: |path| path.iter().any(is_end), apply: ended_early },
+    Rewriting { applies: |path| path.iter().copied().any(is_end), apply: ended_early },
     Rewriting { applies: |path| path.iter().any(u8::is_ascii_control), apply: controls_dropped },
 ];
 
@@ -261,11 +261,11 @@ fn parameters_cut(path: &[u8]) -> Vec<u8> {
 
 /// Up to the first NUL, or decoded `?` or `#`, as where a path is taken for a C string or a URL again.
 fn ended_early(path: &[u8]) -> Vec<u8> {
-    let mut parts = path.split(is_end);
+    let mut parts = path.split(|byte| is_end(*byte));
     parts.next().unwrap_or_default().to_vec()
 }
 
-fn is_end(byte: &u8) -> bool {
+fn is_end(byte: u8) -> bool {
     matches!(byte, 0 | b'?' | b'#')
 }
 

@@ -128,8 +128,9 @@ async fn answers_beside_one_that_nobody_takes_come_whole() {
     let mut wire = Wire::say(lab.app.addr(), PREFACE).await;
     let slow = [request(3, "GET", "/slow?ms=2500"), frame(WINDOW_UPDATE, 0, 3, &[0, 0, 9, 9])];
     wire.write([window(0), request(1, "GET", "/echo"), slow.concat()].concat()).await;
-    let (mut ended, mut told) = (false, false);
+    let (mut ended, mut told, began) = (false, false, Instant::now());
     while let Some((kind, stream, payload)) = next_frame(&mut wire).await {
+        assert!(began.elapsed() < Duration::from_secs(20), "it never ends");
         told |= kind == GOAWAY;
         ended |= kind == DATA && stream == 3 && payload == b"at last\n";
         if kind == PING {
