@@ -49,7 +49,7 @@ async fn is_served(lab: &Lab) {
     let began = Instant::now();
     let answer = Wire::say(lab.app.addr(), format!("GET /echo HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
     assert_eq!(answer.await.answer().await.status(), 200);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,11 +244,10 @@ async fn one_http2_connection_feeds_http1_upstreams() {
     // Slow ones don't hold up fast ones on the same connection.
     let slow = tokio::spawn({
         let http2 = http2.clone();
-        async move { http2.get("/slow?ms=1500", &[]).await }
+        async move { http2.get("/slow?ms=4000", &[]).await }
     });
-    let began = Instant::now();
     assert_eq!(http2.get("/echo", &[]).await.status, 200);
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(!slow.is_finished());
     assert_eq!(slow.await.expect("an answer").text(), "at last\n");
     // Fields of the hop end here, cookies stay two.
     let answer = http2.get("/headers", &[]).await;

@@ -26,7 +26,7 @@ async fn is_served(lab: &Lab) {
     let began = Instant::now();
     let answer = Wire::say(lab.app.addr(), get("/echo", "")).await.answer().await;
     assert_eq!(answer.status(), 200);
-    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
