@@ -18,7 +18,7 @@ use crate::support::{Browser, HOST, Process, appears, get, labgate};
 
 /// Bytes of the large file and of the upload.
 const LARGE: usize = 100 << 20;
-/// What labgate may take more at its most than before, in KiB; a tenth of what goes through.
+/// What labgate may take more at its most than before, in KiB; a quarter of what goes through.
 const ROOM: u64 = 24 * 1024;
 
 /// A running nginx, whose files are below `directory`.
