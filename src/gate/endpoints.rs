@@ -33,17 +33,14 @@ impl Gate {
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
         self.serves(target)?;
-        let headers = &parts.headers;
-        let query = Query::of(target);
+        let ask = Ask { target, headers: &parts.headers, query: Query::of(target), now };
         match (path, target.method.as_str()) {
-            ("/sign_in", "GET" | "HEAD") => self.sign_in(target, headers, &query, now, story),
-            ("/start", "GET") => self.start(target, headers, &query, now, story),
-            ("/callback", "GET") => self.callback(target, headers, now, story).await,
-            ("/sign_out", "GET" | "HEAD") => {
-                self.ask_to_sign_out(target, headers, &query, now, story).await
-            },
-            ("/sign_out", "POST") => self.sign_out(target, headers, body, now, story).await,
-            ("/userinfo", "GET" | "HEAD") => self.userinfo(target, headers, now, story).await,
+            ("/sign_in", "GET" | "HEAD") => self.sign_in(&ask, story),
+            ("/start", "GET") => self.start(&ask, story),
+            ("/callback", "GET") => self.callback(&ask, story).await,
+            ("/sign_out", "GET" | "HEAD") => self.ask_to_sign_out(&ask, story).await,
+            ("/sign_out", "POST") => self.sign_out(&ask, body, story).await,
+            ("/userinfo", "GET" | "HEAD") => self.userinfo(&ask, story).await,
             ("/sign_in" | "/userinfo", _) => not_allowed(&[Method::GET, Method::HEAD]),
             ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
             ("/sign_out", _) => not_allowed(&[Method::GET, Method::HEAD, Method::POST]),
@@ -62,19 +59,13 @@ impl Gate {
     }
 
     /// The page between, or straight on where there is one choice.
-    fn sign_in<'g>(
-        &'g self,
-        target: &Target,
-        headers: &HeaderMap,
-        query: &Query<'_>,
-        now: Timestamp,
-        story: &mut Story<'g>,
-    ) -> Result<Response, Refusal> {
+    fn sign_in<'g>(&'g self, ask: &Ask<'_>, story: &mut Story<'g>) -> Result<Response, Refusal> {
+        let Ask { target, ref query, .. } = *ask;
         let rd = self.landing(query.get("rd"), target);
         let (gitlabs, page) = self.choices(&rd);
         if let ([gitlab], false, "GET") = (gitlabs.as_slice(), page, target.method.as_str()) {
             let gitlab = gitlab.name().to_owned();
-            return self.begin(&gitlab, rd, false, target, headers, query, now, story);
+            return self.begin(&gitlab, rd, false, ask, story);
         }
         let choices: Vec<_> = gitlabs
             .iter()
@@ -92,40 +83,31 @@ impl Gate {
         Ok(respond::sign_in_page(&choices, destination, &self.voice(story)))
     }
 
-    fn start<'g>(
-        &'g self,
-        target: &Target,
-        headers: &HeaderMap,
-        query: &Query<'_>,
-        now: Timestamp,
-        story: &mut Story<'g>,
-    ) -> Result<Response, Refusal> {
+    fn start<'g>(&'g self, ask: &Ask<'_>, story: &mut Story<'g>) -> Result<Response, Refusal> {
+        let Ask { target, headers, ref query, .. } = *ask;
         let rd = self.landing(query.get("rd"), target);
         let (choices, _) = self.choices(&rd);
         let gitlab = match (query.get("gitlab"), choices.as_slice()) {
             ("", [only]) => only.name().to_owned(),
-            ("", _) => return self.sign_in(target, headers, query, now, story),
+            ("", _) => return self.sign_in(ask, story),
             (name, _) => name.to_owned(),
         };
         // Another site must not be able to sign somebody out of GitLab with a link.
         let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let asked_here = matches!(fetch_site, None | Some(b"same-origin" | b"none"));
         let other = query.get("account") == "other" && asked_here;
-        self.begin(&gitlab, rd, other, target, headers, query, now, story)
+        self.begin(&gitlab, rd, other, ask, story)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of a request, told whole")]
     fn begin<'g>(
         &'g self,
         gitlab: &str,
         rd: String,
         other_account: bool,
-        target: &Target,
-        headers: &HeaderMap,
-        query: &Query<'_>,
-        now: Timestamp,
+        ask: &Ask<'_>,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        let Ask { target, headers, ref query, now } = *ask;
         let provider = self.authenticator.providers.get(gitlab).ok_or(Attempt::UnknownGitLab)?;
         let start = Start {
             provider,
@@ -141,18 +123,17 @@ impl Gate {
 
     async fn callback<'g>(
         &'g self,
-        target: &Target,
-        headers: &HeaderMap,
-        now: Timestamp,
+        ask: &Ask<'_>,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        let Ask { target, headers, now, .. } = *ask;
         // GitLab sends a person here, never a program.
         story.page = true;
         let landed = match self.authenticator.callback(target, headers, now).await {
             Ok(landed) => landed,
             // Back button, reload: whoever is signed in is simply sent on.
             Err(Failed { reason: Refusal::Attempt(Attempt::State), .. })
-                if self.is_signed_in(target, headers, now, story).await =>
+                if self.is_signed_in(ask, story).await =>
             {
                 return Ok(respond::redirect(&format!("{}/", target.origin), []));
             },
@@ -173,12 +154,10 @@ impl Gate {
 
     async fn ask_to_sign_out<'g>(
         &'g self,
-        target: &Target,
-        headers: &HeaderMap,
-        query: &Query<'_>,
-        now: Timestamp,
+        ask: &Ask<'_>,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        let Ask { target, headers, ref query, now } = *ask;
         let rd = self.landing(query.get("rd"), target);
         let who = self.authenticator.authenticate(target, headers, now).await.unwrap_or_default();
         let identity = who.identity();
@@ -195,12 +174,11 @@ impl Gate {
 
     async fn sign_out<'g>(
         &'g self,
-        target: &Target,
-        headers: &HeaderMap,
+        ask: &Ask<'_>,
         body: Body,
-        now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        let Ask { target, headers, now, .. } = *ask;
         if !is_same_origin(target, headers) {
             return Err(Refusal::CrossSite);
         }
@@ -227,11 +205,10 @@ impl Gate {
 
     async fn userinfo<'g>(
         &'g self,
-        target: &Target,
-        headers: &HeaderMap,
-        now: Timestamp,
+        ask: &Ask<'_>,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        let Ask { target, headers, now, .. } = *ask;
         let who = self.authenticator.authenticate(target, headers, now).await?;
         let Some(session) = who.session.clone() else {
             story.who(None, who);
@@ -257,13 +234,8 @@ impl Gate {
         Ok(respond::json(StatusCode::OK, &info))
     }
 
-    async fn is_signed_in<'g>(
-        &'g self,
-        target: &Target,
-        headers: &HeaderMap,
-        now: Timestamp,
-        story: &mut Story<'g>,
-    ) -> bool {
+    async fn is_signed_in<'g>(&'g self, ask: &Ask<'_>, story: &mut Story<'g>) -> bool {
+        let Ask { target, headers, now, .. } = *ask;
         let who = self.authenticator.authenticate(target, headers, now).await.unwrap_or_default();
         let signed_in = who.session.is_some();
         story.who(None, who);
@@ -304,6 +276,14 @@ impl Gate {
             again: None,
         }
     }
+}
+
+/// What one of labgate's own paths is asked.
+struct Ask<'a> {
+    target: &'a Target,
+    headers: &'a HeaderMap,
+    query: Query<'a>,
+    now: Timestamp,
 }
 
 /// What `/userinfo` tells about the session.
