@@ -142,20 +142,13 @@ impl HeaderTable {
                 || has_stem(&STRIPPED_STEMS, name))
     }
 
-    /// The headers that say who `identity` is, ready to be kept beside it.
+    /// The headers that say who `identity` is, empty values left out; to be set after [`Self::strip`], and good for as long as the identity is.
     pub fn render(&self, identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
         let rendered = self.written.iter().filter_map(|(name, template)| {
             let value = HeaderValue::try_from(template.render(identity)?).ok()?;
             Some((name.clone(), value))
         });
         rendered.collect()
-    }
-
-    /// Writes the whole identity, empty values left out; call after [`Self::strip`].
-    pub fn write(&self, identity: &Identity, headers: &mut HeaderMap) {
-        for (name, value) in self.render(identity) {
-            headers.insert(name, value);
-        }
     }
 }
 
