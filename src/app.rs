@@ -214,6 +214,7 @@ impl App {
             loop {
                 tick.tick().await;
                 note(&gate, &health);
+                gate.settle_hooks();
                 if let Some(reason) = gate.playground() {
                     trouble.send_replace(Some(reason));
                     return;

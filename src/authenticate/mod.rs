@@ -161,7 +161,10 @@ impl Authenticator {
         provider: &Arc<Provider>,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, Refusal> {
-        let freshness = session.freshness(now, &self.deadlines);
+        let mut freshness = session.freshness(now, &self.deadlines);
+        if self.refresher.marks.learnt(&session).is_some() {
+            freshness = freshness.max(Freshness::TooOld);
+        }
         if freshness == Freshness::Good {
             return Ok(Some(session));
         }

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{
     Gate, Route,
+    pace::Pace,
     plan::{Env, Plan},
 };
 use crate::{
@@ -17,7 +18,8 @@ use crate::{
     gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
     route::RouteTable,
     session::{
-        Attempts, CookieError, Deadlines, Random, SessionCodec, SessionCookie, Store, StoreLimits,
+        Attempts, CookieError, Deadlines, Marks, Random, SessionCodec, SessionCookie, Store,
+        StoreLimits,
     },
     telemetry::{Metrics, RequestIds},
 };
@@ -35,6 +37,10 @@ pub struct Shared {
     cores: usize,
     random: Random,
     store: Arc<Store>,
+    /// What hooks have said of whom.
+    pub(super) marks: Arc<Marks>,
+    /// How many hooks come, and how many with a wrong token.
+    pub(super) hooks: Pace,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
     roots: Roots,
@@ -84,6 +90,8 @@ impl Shared {
             cores,
             random,
             store: Arc::new(Store::memory(StoreLimits::default())),
+            marks: Arc::default(),
+            hooks: Pace::default(),
             flights: Arc::default(),
             sign_ins: Arc::default(),
             roots: Roots::system(),
@@ -109,10 +117,11 @@ impl Gate {
     pub fn build(plan: Plan, shared: &Arc<Shared>, env: Env<'_>) -> Result<Self, BuildError> {
         let providers = providers(&plan, shared, env)?;
         let upstreams = upstreams(&plan, shared)?;
-        let Plan { config, public, trust, headers, keys, routes, users, .. } = plan;
+        let Plan { config, public, trust, headers, keys, hooks, routes, users, .. } = plan;
         let keys = Arc::new(keys);
         let cookie = SessionCookie::new(&config.session.cookie)?;
         let deadlines = Deadlines::from(&config.session);
+        shared.marks.last_for(deadlines.recheck);
         let (store, random) = (shared.store.clone(), shared.random.clone());
         let authenticator = Authenticator {
             providers,
@@ -123,6 +132,7 @@ impl Gate {
                 flights: shared.flights.clone(),
                 background: shared.background.clone(),
                 store: store.clone(),
+                marks: shared.marks.clone(),
                 deadlines,
                 metrics: shared.metrics.clone(),
                 clock: shared.clock.clone(),
@@ -155,6 +165,7 @@ impl Gate {
             public,
             trust,
             prefix: config.server.prefix,
+            hooks,
             own: shared.metrics.route("labgate"),
             none: shared.metrics.route("none"),
             users,

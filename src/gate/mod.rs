@@ -10,11 +10,16 @@
 
 mod build;
 mod endpoints;
+mod hooks;
+mod pace;
 mod permit;
 mod plan;
 mod story;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use tokio::time::Instant;
@@ -24,7 +29,7 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{permit::NoPermit, story::Story};
+use self::{hooks::HookSecret, permit::NoPermit, story::Story};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
@@ -52,6 +57,8 @@ pub struct Gate {
     public: Option<Origin>,
     trust: Trust,
     prefix: String,
+    /// The secrets of those GitLabs that may send hooks.
+    hooks: BTreeMap<String, HookSecret>,
     own: Arc<RouteMetrics>,
     none: Arc<RouteMetrics>,
     users: UsersFiles,

@@ -11,7 +11,7 @@ use std::{
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::build::needs;
+use super::{build::needs, hooks::HookSecret};
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
     config::{self, Allow, Config, HostPattern, Problem, Rule, nearest},
@@ -35,6 +35,7 @@ pub struct Plan {
     pub(super) headers: HeaderTable,
     pub(super) keys: KeyRing,
     pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
+    pub(super) hooks: BTreeMap<String, HookSecret>,
     pub(super) routes: Vec<Entry<PlannedRoute>>,
     pub(super) users: UsersFiles,
 }
@@ -117,6 +118,7 @@ impl Draft<'_> {
         self.server();
         self.session();
         let secrets = self.gitlabs();
+        let hooks = self.hooks();
         let keys = self.keys();
         let headers = self.headers();
         let mut users = UsersFiles::default();
@@ -128,6 +130,7 @@ impl Draft<'_> {
             headers: headers?,
             keys: keys?,
             secrets,
+            hooks,
             routes: routes?,
             users,
             config: self.config.clone(),
@@ -244,6 +247,27 @@ impl Draft<'_> {
             }
         }
         secrets
+    }
+
+    /// The secrets of those GitLabs that may send hooks.
+    fn hooks(&mut self) -> BTreeMap<String, HookSecret> {
+        let mut hooks = BTreeMap::new();
+        for (name, gitlab) in &self.config.gitlab {
+            let Some(secret) = &gitlab.hook_secret else { continue };
+            let key = format!("gitlab.{name}.hook_secret");
+            match secret.read(self.env) {
+                Err(error) => self.error(key, chain(&error)),
+                Ok(text) => match HookSecret::new(&text) {
+                    Some(secret) => drop(hooks.insert(name.clone(), secret)),
+                    None => self.advise(
+                        &key,
+                        "the secret can be guessed: it has fewer than 16 bytes",
+                        "take a random one, such as `openssl rand -hex 32` gives, and the same at GitLab",
+                    ),
+                },
+            }
+        }
+        hooks
     }
 
     /// What would be in the way of calling this GitLab; the rest of its table is judged elsewhere.

@@ -13,6 +13,7 @@ mod codec;
 mod cookie;
 mod deadlines;
 mod jar;
+mod marks;
 mod payload;
 mod random;
 mod seal;
@@ -31,6 +32,7 @@ pub use self::{
     codec::{Found, PackError, Packed, Reading, SessionCodec},
     cookie::{Candidates, CookieError, Others, SessionCookie, Site},
     deadlines::{Deadlines, End, Freshness},
+    marks::{Mark, Marks, Whom},
     random::{NoRandom, Random},
     seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},
     store::{Counts, Overlay, Put, Store, StoreLimits},

@@ -82,6 +82,11 @@ const SESSION_REFRESHES: Described =
     counter("labgate_session_refreshes_total", &["result"], "Refreshes of access tokens.");
 const SESSIONS_REVOKED: Described =
     counter("labgate_sessions_revoked_total", &["cause"], "Sessions that ended before their time.");
+const HOOKS: Described = counter(
+    "labgate_hooks_total",
+    &["gitlab", "result"],
+    "Hooks that came from GitLab; result is marked, ignored or a refusal's code.",
+);
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",
     &["gitlab", "endpoint", "status"],
@@ -122,6 +127,7 @@ pub const REFERENCE: &[Described] = &[
     SESSION_RECHECKS,
     SESSION_REFRESHES,
     SESSIONS_REVOKED,
+    HOOKS,
     GITLAB_REQUESTS,
     GITLAB_DURATION,
     OPEN_CONNECTIONS,
@@ -145,6 +151,7 @@ pub struct Metrics {
     session_rechecks: IntCounterVec,
     session_refreshes: IntCounterVec,
     sessions_revoked: IntCounterVec,
+    hooks: IntCounterVec,
     gitlab_requests: IntCounterVec,
     gitlab_duration: HistogramVec,
     open_connections: IntGauge,
@@ -169,6 +176,7 @@ impl Metrics {
             session_rechecks: counters(&registry, SESSION_RECHECKS),
             session_refreshes: counters(&registry, SESSION_REFRESHES),
             sessions_revoked: counters(&registry, SESSIONS_REVOKED),
+            hooks: counters(&registry, HOOKS),
             gitlab_requests: counters(&registry, GITLAB_REQUESTS),
             gitlab_duration: histograms(&registry, GITLAB_DURATION),
             open_connections: single(&registry, OPEN_CONNECTIONS),
@@ -209,6 +217,11 @@ impl Metrics {
     /// A session ended before its time.
     pub fn session_revoked(&self, cause: &'static str) {
         self.sessions_revoked.with_label_values(&[cause]).inc();
+    }
+
+    /// A hook came for the GitLab of this table name; `result` is `marked`, `ignored` or a refusal's code.
+    pub fn hook(&self, gitlab: &str, result: &'static str) {
+        self.hooks.with_label_values(&[gitlab, result]).inc();
     }
 
     /// A request to GitLab is over; no status if there was no answer.

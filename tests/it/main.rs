@@ -15,6 +15,7 @@ mod cli;
 mod deploy;
 mod drain;
 mod headers;
+mod hooks;
 mod http1;
 mod http2;
 mod id_token;

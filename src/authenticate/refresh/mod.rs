@@ -23,7 +23,7 @@ use self::flights::{Waiting, is_fresh};
 use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
-    session::{Deadlines, Overlay, Session, Store, Tokens},
+    session::{Deadlines, Marks, Overlay, Session, Store, Tokens},
     telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
@@ -49,6 +49,8 @@ pub struct Refresher {
     pub background: Handle,
     /// Gets what comes of them.
     pub store: Arc<Store>,
+    /// What hooks have said.
+    pub marks: Arc<Marks>,
     /// How long sessions last.
     pub deadlines: Deadlines,
     /// What operators see.
@@ -60,11 +62,16 @@ pub struct Refresher {
 impl Refresher {
     /// Lets `session` ask `provider`, beside the request; joins a flight that is in the air or has just landed.
     pub fn begin(self: &Arc<Self>, session: &Arc<Session>, provider: &Arc<Provider>) -> Waiting {
-        let (waiting, ticket) = self.flights.join(session, self.clock.now(), &self.deadlines);
-        if let Some(ticket) = ticket {
+        let marked = self.marks.learnt(session);
+        let (waiting, ticket) =
+            self.flights.join(session, marked, self.clock.now(), &self.deadlines);
+        if let Some(mut ticket) = ticket {
             let (this, provider) = (self.clone(), provider.clone());
             self.background.spawn(async move {
-                let outcome = this.fly(&ticket.session, &provider).await;
+                let outcome = match ticket.take_off().await {
+                    Some(outcome) => outcome,
+                    None => this.fly(&ticket.session, &provider).await,
+                };
                 ticket.land(outcome);
             });
         }
@@ -100,7 +107,8 @@ impl Refresher {
         match self.store.get(&session.id, self.clock.now()).await {
             Some(Overlay::Revoked) => Outcome::Ended,
             Some(Overlay::Newer(newer)) if newer.generation > generation => {
-                match is_fresh(&newer, now, &self.deadlines) {
+                let is_fresh = is_fresh(&newer, now, &self.deadlines);
+                match is_fresh && self.marks.learnt(&newer).is_none() {
                     true => Outcome::Renewed(newer),
                     false => self.ask(Session::clone(&newer), provider, now).await,
                 }
