@@ -122,6 +122,7 @@ impl App {
         };
         app.accept(background, listener, admin_listener);
         app.watch(background, &gate);
+        app.review_tunnels(background);
         app.shared.metrics.reloaded(app.shared.clock.now());
         app.health.serve();
         Ok(app)
@@ -198,6 +199,19 @@ impl App {
             };
             self.tasks.spawn_on(serve, background);
         }
+    }
+
+    /// Lets the gate that is current judge open tunnels, one round after the other.
+    fn review_tunnels(&mut self, background: &Handle) {
+        let front = self.front.clone();
+        let review = async move {
+            loop {
+                sleep(REVIEW).await;
+                let gate = front.gate.load_full();
+                gate.review_tunnels().await;
+            }
+        };
+        self.tasks.spawn_on(review, background);
     }
 
     /// Watches what a gate depends on: each GitLab's discovery, and files that change by themselves.
@@ -290,6 +304,9 @@ fn admin_settings() -> accept::Settings {
         idle: Duration::from_secs(75),
     }
 }
+
+/// How soon open tunnels are judged again.
+const REVIEW: Duration = Duration::from_millis(400);
 
 /// How often watched things are looked at.
 const WATCH: Duration = Duration::from_secs(3);

@@ -18,8 +18,8 @@ use crate::{
     gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
     route::RouteTable,
     session::{
-        Attempts, CookieError, Deadlines, Marks, Random, SessionCodec, SessionCookie, Store,
-        StoreLimits,
+        Activity, Attempts, CookieError, Deadlines, Marks, Random, SessionCodec, SessionCookie,
+        Store, StoreLimits,
     },
     telemetry::{Metrics, RequestIds},
 };
@@ -37,6 +37,7 @@ pub struct Shared {
     cores: usize,
     random: Random,
     store: Arc<Store>,
+    activity: Arc<Activity>,
     /// What hooks have said of whom.
     pub(super) marks: Arc<Marks>,
     /// How many hooks come, and how many with a wrong token.
@@ -90,6 +91,7 @@ impl Shared {
             cores,
             random,
             store: Arc::new(Store::memory(StoreLimits::default())),
+            activity: Arc::default(),
             marks: Arc::default(),
             hooks: Pace::default(),
             flights: Arc::default(),
@@ -128,6 +130,7 @@ impl Gate {
             codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
             attempts: Attempts::new(&cookie, &config.server.prefix, keys, random.clone()),
             sign_ins: shared.sign_ins.clone(),
+            activity: shared.activity.clone(),
             refresher: Arc::new(Refresher {
                 flights: shared.flights.clone(),
                 background: shared.background.clone(),

@@ -15,6 +15,7 @@ mod pace;
 mod permit;
 mod plan;
 mod story;
+mod tunnels;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -166,6 +167,11 @@ impl Gate {
         let (request, passage) = self.outgoing(target, parts, body, peer, &permit, story)?;
         let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
+        let session = &permit.who().session;
+        let passage = passage.held_by(|| {
+            let session = session.clone()?;
+            Some(forward::Holder { session, target: target.clone() })
+        });
         let renewed = permit.who().session.clone().filter(|_| !story.set_cookies.is_empty());
         let mut response = permit.forward(request, passage, peer.core, tunnels).await?;
         // Meanwhile the browser may have signed in anew: a late cookie must not take that session's place.

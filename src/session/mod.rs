@@ -7,6 +7,7 @@
 //!
 //! Who may have a session and when GitLab is asked again is `authenticate`'s.
 
+mod activity;
 mod attempt;
 mod cache;
 mod codec;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::{
+    activity::Activity,
     attempt::{Attempt, AttemptError, Attempts, Wish},
     cache::Told,
     codec::{Found, PackError, Packed, Reading, SessionCodec},

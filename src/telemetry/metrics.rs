@@ -101,10 +101,15 @@ const OPEN_CONNECTIONS: Described =
     gauge("labgate_open_connections", &[], "Client connections that are open.");
 const OPEN_TUNNELS: Described =
     gauge("labgate_open_tunnels", &[], "WebSockets and other upgraded connections that are open.");
+const TUNNELS_CLOSED: Described = counter(
+    "labgate_tunnels_closed_total",
+    &["cause"],
+    "Tunnels closed because they would not be opened any more; cause is session_over or a refusal's code.",
+);
 const LIMITS_REACHED: Described = counter(
     "labgate_limits_reached_total",
     &["limit"],
-    "Times that a limit was in the way: one of server.limits, or sign_ins.",
+    "Times that a limit was in the way: one of server.limits, session_tunnels, or sign_ins.",
 );
 const RELOAD_SUCCESSFUL: Described = gauge(
     "labgate_config_last_reload_successful",
@@ -132,6 +137,7 @@ pub const REFERENCE: &[Described] = &[
     GITLAB_DURATION,
     OPEN_CONNECTIONS,
     OPEN_TUNNELS,
+    TUNNELS_CLOSED,
     LIMITS_REACHED,
     RELOAD_SUCCESSFUL,
     RELOAD_TIMESTAMP,
@@ -156,6 +162,7 @@ pub struct Metrics {
     gitlab_duration: HistogramVec,
     open_connections: IntGauge,
     open_tunnels: IntGauge,
+    tunnels_closed: IntCounterVec,
     limits_reached: IntCounterVec,
     reload_successful: IntGauge,
     reload_timestamp: IntGauge,
@@ -181,6 +188,7 @@ impl Metrics {
             gitlab_duration: histograms(&registry, GITLAB_DURATION),
             open_connections: single(&registry, OPEN_CONNECTIONS),
             open_tunnels: single(&registry, OPEN_TUNNELS),
+            tunnels_closed: counters(&registry, TUNNELS_CLOSED),
             limits_reached: counters(&registry, LIMITS_REACHED),
             reload_successful: single(&registry, RELOAD_SUCCESSFUL),
             reload_timestamp: single(&registry, RELOAD_TIMESTAMP),
@@ -240,6 +248,11 @@ impl Metrics {
     pub fn open(&self, connections: usize, tunnels: usize) {
         self.open_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
         self.open_tunnels.set(i64::try_from(tunnels).unwrap_or(i64::MAX));
+    }
+
+    /// A tunnel was closed because it would not be opened any more.
+    pub fn tunnel_closed(&self, cause: &'static str) {
+        self.tunnels_closed.with_label_values(&[cause]).inc();
     }
 
     /// One of `server.limits`, by its name, was in the way so many more times.

@@ -183,6 +183,7 @@ fn busy_metrics() -> Metrics {
     metrics.session_revoked("account");
     metrics.hook("main", "marked");
     metrics.gitlab_request("main", "token", "200", Duration::from_millis(80));
+    metrics.tunnel_closed("session_over");
     metrics.limit_reached("connections");
     metrics.reloaded(Timestamp::from_unix(1_700_000_000));
     metrics

@@ -38,4 +38,5 @@ mod sign_in_refused;
 mod sign_out;
 mod support;
 mod telemetry;
+mod tunnels;
 mod upgrade;

@@ -4,10 +4,11 @@ use labgate::{demo::gitlab::UserState, telemetry::REFERENCE};
 
 use crate::support::Setup;
 
-/// What is zero while nothing is open and no limit is reached, and no hook comes (`it::hooks` counts those).
-const QUIET: [&str; 4] = [
+/// What is zero while nothing is open and no limit is reached, and neither hook nor tunnel is there (`it::hooks` and `it::tunnels` count those).
+const QUIET: [&str; 5] = [
     "labgate_open_connections",
     "labgate_open_tunnels",
+    "labgate_tunnels_closed_total",
     "labgate_limits_reached_total",
     "labgate_hooks_total",
 ];
