@@ -100,6 +100,20 @@ impl Flights {
         let session = newer.unwrap_or_else(|| session.clone());
         (Waiting(landed), Some(Ticket { session, landing, took_off, behind }))
     }
+
+    /// The newest copy of `session`, one that is in the air included if it lands within `patience`.
+    pub(super) async fn newest(&self, session: Arc<Session>, patience: Duration) -> Arc<Session> {
+        let Some(waiting) = self.known(&session.id) else { return session };
+        match waiting.outcome(patience).await {
+            Some(Outcome::Renewed(new)) if new.generation > session.generation => new,
+            _ => session,
+        }
+    }
+
+    fn known(&self, id: &SessionId) -> Option<Waiting> {
+        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.get(id).map(|flight| Waiting(flight.landing.clone()))
+    }
 }
 
 impl Flight {

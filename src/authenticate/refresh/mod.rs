@@ -78,6 +78,25 @@ impl Refresher {
         waiting
     }
 
+    /// Revokes the tokens of `session`, which has ended, at `provider`, beside everything else; whether that works matters to nobody but the log.
+    pub fn revoke_tokens(self: &Arc<Self>, session: Arc<Session>, provider: &Arc<Provider>) {
+        let (this, provider) = (self.clone(), provider.clone());
+        self.background.spawn(async move {
+            // A refresh under way would leave a new pair behind.
+            let session = this.flights.newest(session, LONGEST).await;
+            let tokens = &session.tokens;
+            let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
+            if let Err(error) = provider.revoke(token).await {
+                tracing::warn!(
+                    gitlab = provider.name(),
+                    user = %session.identity,
+                    error = causes(&error),
+                    "the tokens of somebody who signed out could not be revoked at GitLab"
+                );
+            }
+        });
+    }
+
     async fn fly(&self, session: &Session, provider: &Provider) -> Outcome {
         let began = self.clock.now();
         let outcome = match self.ask(session.clone(), provider, began).await {
@@ -248,6 +267,9 @@ pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
         scope: set.scope.join(" "),
     }
 }
+
+/// No flight takes longer: two calls and a refresh, with their waits for a turn.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// How long before its end an access token is replaced.
 const EARLY: Duration = Duration::from_mins(2);
