@@ -70,6 +70,13 @@ impl Plan {
         origins.map(|origin| redirect_uri(&origin, &self.config.server.prefix)).collect()
     }
 
+    /// Where the GitLab called `name` sends its hooks, if it may send any.
+    pub fn hook_url(&self, name: &str) -> Option<String> {
+        self.hooks.get(name)?;
+        let callback = self.redirect_uris(name).into_iter().find(|uri| !uri.contains("://*."))?;
+        Some(format!("{}/hooks/{name}", callback.strip_suffix("/callback")?))
+    }
+
     /// The scopes that sign-ins at the GitLab called `name` ask for.
     pub fn scopes(&self, name: &str) -> Vec<String> {
         let configured = self.config.gitlab.get(name).map(|gitlab| gitlab.scopes.as_slice());
@@ -484,6 +491,32 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hook_secret_that_can_be_guessed_or_read_nowhere_is_a_problem() {
+        let problems = |secret: &str| {
+            let text = format!(
+                "server.public_url = \"https://a.example\"\ngitlab.main = {{ client_id = \"x\", hook_secret = {secret} }}\n\
+                 session.keys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n\
+                 [[route]]\nupstream = \"http://127.0.0.1:3000\"\nallow = \"public\"\n"
+            );
+            let env = |name: &str| (name == "SHORT").then(|| "hunter2".to_owned());
+            let (plan, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &env);
+            let told = |problem: Problem| format!("{}: {}", problem.key, problem.message);
+            (plan.is_some(), problems.into_iter().map(told).collect::<Vec<_>>().join("; "))
+        };
+        assert_eq!(problems("\"sixteen bytes ok\""), (true, String::new()));
+        for (secret, told) in [
+            ("\"fifteen bytes !\"", "gitlab.main.hook_secret: the secret can be guessed"),
+            ("{ env = \"SHORT\" }", "gitlab.main.hook_secret: the secret can be guessed"),
+            ("{ env = \"GONE\" }", "gitlab.main.hook_secret: environment variable GONE is not set"),
+            ("{ file = \"/gone\" }", "gitlab.main.hook_secret: secret file /gone can't be read"),
+        ] {
+            let (sound, problem) = problems(secret);
+            assert!(!sound && problem.starts_with(told), "{secret}: {problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+    }
 
     #[test]
     fn each_host_has_its_own_redirect_uri_as_browsers_call_it() {
