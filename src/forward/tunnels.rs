@@ -213,12 +213,12 @@ mod tests {
         Arc::new(Session::start(identity, 0, tokens, now, &Random::system()).unwrap())
     }
 
-    fn holder(session: &Arc<Session>) -> Option<Holder> {
+    fn holder(session: &Arc<Session>) -> Holder {
         let request = Request::get("/ws").header("host", "app.test").body(()).unwrap();
         let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), core: 0 };
         let trust = Trust::new(&TrustedProxies(Vec::new()));
         let target = Target::read(&request.into_parts().0, &peer, &trust, None).unwrap();
-        Some(Holder { session: session.clone(), target })
+        Holder { session: session.clone(), target }
     }
 
     #[test]
@@ -227,18 +227,18 @@ mod tests {
         let (one, other) = (session(), session());
         let mut places = Vec::new();
         for _ in 0..OF_ONE_SESSION {
-            places.push(tunnels.reserve(holder(&one)).unwrap());
+            places.push(tunnels.reserve(Some(holder(&one))).unwrap());
         }
         for _ in 0..3 {
-            let refused = tunnels.reserve(holder(&one)).unwrap_err();
+            let refused = tunnels.reserve(Some(holder(&one))).unwrap_err();
             assert!(matches!(refused, Refusal::Exhausted("session_tunnels")));
         }
         assert_eq!(tunnels.open(), OF_ONE_SESSION, "what was refused takes no place");
-        let _another = tunnels.reserve(holder(&other)).unwrap();
+        let _another = tunnels.reserve(Some(holder(&other))).unwrap();
         let _public = tunnels.reserve(None).unwrap();
         assert_eq!((tunnels.held().len(), tunnels.open()), (2, OF_ONE_SESSION + 2));
         places.pop();
-        places.push(tunnels.reserve(holder(&one)).unwrap());
+        places.push(tunnels.reserve(Some(holder(&one))).unwrap());
         drop(places);
         assert_eq!((tunnels.held().len(), tunnels.open()), (1, 2));
     }
@@ -247,7 +247,8 @@ mod tests {
     async fn one_is_closed_alone_and_all_are_ended_together() {
         let tunnels = Tunnels::new(10);
         let (one, other) = (session(), session());
-        let places = [holder(&one), holder(&other), None].map(|holder| tunnels.reserve(holder));
+        let places =
+            [Some(holder(&one)), Some(holder(&other)), None].map(|holder| tunnels.reserve(holder));
         let [first, second, public] = places.map(Result::unwrap);
         let held = tunnels.held().concat();
         let firsts = held.iter().find(|held| held.session().id == one.id).unwrap();
@@ -261,13 +262,13 @@ mod tests {
         tunnels.end();
         second.ended().await;
         public.ended().await;
-        tunnels.reserve(holder(&one)).unwrap().ended().await;
+        tunnels.reserve(Some(holder(&one))).unwrap().ended().await;
     }
 
     #[test]
     fn it_tells_once_that_something_moved_and_keeps_the_newest_copy() {
         let (tunnels, old) = (Tunnels::new(10), session());
-        let place = tunnels.reserve(holder(&old)).unwrap();
+        let place = tunnels.reserve(Some(holder(&old))).unwrap();
         let held = tunnels.held().concat().pop().unwrap();
         assert!(!held.has_moved());
         place.moves();

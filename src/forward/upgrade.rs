@@ -43,21 +43,21 @@ pub(super) async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, place: Place)
     }
 }
 
-/// Tells by `moves` whenever something passes.
-async fn join<C, U>(client: C, upstream: U, moves: impl Fn())
+/// Calls `tell` whenever something passes.
+async fn join<C, U>(client: C, upstream: U, tell: impl Fn())
 where
     C: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
 {
     let moved = AtomicBool::new(false);
-    let moves = || {
+    let note = || {
         moved.store(true, Relaxed);
-        moves();
+        tell();
     };
     let (mut client_out, mut client_in) = split(client);
     let (mut upstream_out, mut upstream_in) = split(upstream);
-    let mut up = std::pin::pin!(pass(&mut client_out, &mut upstream_in, &moves));
-    let mut down = std::pin::pin!(pass(&mut upstream_out, &mut client_in, &moves));
+    let mut up = std::pin::pin!(pass(&mut client_out, &mut upstream_in, &note));
+    let mut down = std::pin::pin!(pass(&mut upstream_out, &mut client_in, &note));
     // A side that fails is gone; one that has only ended may still be read by the other for a while.
     tokio::select! {
         passed = &mut up => if passed.is_ok() { drop(timeout(LINGER, down).await) },
@@ -70,11 +70,11 @@ where
 async fn pass(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    moves: &impl Fn(),
+    tell: &impl Fn(),
 ) -> io::Result<()> {
     let mut bytes = BytesMut::with_capacity(BUFFER);
     while from.read_buf(&mut bytes).await? > 0 {
-        moves();
+        tell();
         to.write_all_buf(&mut bytes).await?;
         // What encrypts may have kept something back.
         to.flush().await?;

@@ -124,7 +124,9 @@ impl Gate {
         let named = event.named().map_err(HookTrouble::Body)?;
         tracing::debug!(gitlab = name, marks = named.len(), event = event.label(), "a hook came");
         let marks = named.len();
-        named.into_iter().for_each(|whom| self.mark(name, whom));
+        for whom in named {
+            self.mark(name, whom);
+        }
         Ok(marks)
     }
 
@@ -138,8 +140,8 @@ impl Gate {
 /// since other events use the same names.
 #[derive(Deserialize)]
 struct Event {
-    #[serde(default)]
-    event_name: Value,
+    #[serde(default, rename = "event_name")]
+    name: Value,
     #[serde(default)]
     user_id: Value,
     #[serde(default)]
@@ -185,7 +187,7 @@ impl Event {
 
     /// What GitLab calls it, if that is an event that labgate knows; else empty.
     fn label(&self) -> &'static str {
-        let name = self.event_name.as_str().unwrap_or_default();
+        let name = self.name.as_str().unwrap_or_default();
         EVENTS.into_iter().find(|event| *event == name).unwrap_or_default()
     }
 }

@@ -116,7 +116,7 @@ impl Marks {
         }
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let whom = self.room(&mut kept, mark.whom, now);
-        self.keep(&mut kept, Mark { at, whom, ..mark }, |known| known.at < at);
+        self.keep(&mut kept, Mark { whom, at, ..mark }, |known| known.at < at);
     }
 
     /// Whom to mark: everybody, if one more mark would be too many.
