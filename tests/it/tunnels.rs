@@ -108,8 +108,11 @@ async fn a_blocked_user_is_out_of_the_tunnel_when_the_word_is_too_old() {
     // Nobody sends a request: the tunnel alone makes labgate ask.
     lab.clock.turn(TOO_OLD);
     closes(tunnel).await;
+    until("bob's word is renewed", async || {
+        lab.count("labgate_session_rechecks_total{result=\"renewed\"}").await >= 1
+    })
+    .await;
     assert!(is_open(&mut bobs).await);
-    assert!(lab.count("labgate_session_rechecks_total{result=\"renewed\"}").await >= 1, "bob's");
 }
 
 #[tokio::test(flavor = "multi_thread")]
