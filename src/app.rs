@@ -122,6 +122,7 @@ impl App {
         };
         app.accept(background, listener, admin_listener);
         app.watch(background, &gate);
+        app.review_tunnels(background);
         app.shared.metrics.reloaded(app.shared.clock.now());
         app.health.serve();
         Ok(app)
@@ -202,6 +203,19 @@ impl App {
         }
     }
 
+    /// Lets the gate that is current judge open tunnels, one round after the other.
+    fn review_tunnels(&mut self, background: &Handle) {
+        let front = self.front.clone();
+        let review = async move {
+            loop {
+                sleep(REVIEW).await;
+                let gate = front.gate.load_full();
+                gate.review_tunnels().await;
+            }
+        };
+        self.tasks.spawn_on(review, background);
+    }
+
     /// Watches what a gate depends on: each GitLab's discovery, and files that change by themselves.
     fn watch(&mut self, background: &Handle, gate: &Arc<Gate>) {
         self.watches = JoinSet::new();
@@ -221,6 +235,7 @@ impl App {
                     Some(trouble) => health.note("store", &trouble),
                     None => health.clear("store"),
                 }
+                gate.settle_hooks();
                 if let Some(reason) = gate.playground() {
                     trouble.send_replace(Some(reason));
                     return;
@@ -299,6 +314,8 @@ fn admin_settings() -> accept::Settings {
 
 /// How long a process that ends waits for what is under way to GitLab and the store.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How soon open tunnels are judged again.
+const REVIEW: Duration = Duration::from_millis(400);
 
 /// How often watched things are looked at.
 const WATCH: Duration = Duration::from_secs(3);

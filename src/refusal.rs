@@ -44,6 +44,8 @@ pub enum Refusal {
     Exhausted(&'static str),
     /// A request that changes something came from another site.
     CrossSite,
+    /// A hook was not taken.
+    Hook(HookTrouble),
     /// A fault of labgate's own.
     Internal(BoxError),
 }
@@ -111,6 +113,24 @@ pub enum Attempt {
     UnknownGitLab,
 }
 
+/// Why a hook was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookTrouble {
+    /// The token is missing or another one.
+    Token,
+    /// The body is none that GitLab sends.
+    Body(&'static str),
+    /// The body is too long.
+    TooLarge,
+    /// The body did not come in time.
+    Slow,
+    /// Too many came at once, or too many with a wrong token.
+    TooMany {
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
 /// Why an application did not do its part.
 #[derive(Debug)]
 pub enum UpstreamTrouble {
@@ -139,14 +159,17 @@ impl Refusal {
     /// The status that says it.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Attempt(Attempt::State | Attempt::Parameters(_)) => {
-                StatusCode::BAD_REQUEST
-            },
+            Self::Malformed(_)
+            | Self::Attempt(Attempt::State | Attempt::Parameters(_))
+            | Self::Hook(HookTrouble::Body(_)) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Attempt(Attempt::UnknownGitLab) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn(sign_in) if sign_in.navigation => StatusCode::FOUND,
-            Self::SignIn(_) => StatusCode::UNAUTHORIZED,
+            Self::SignIn(_) | Self::Hook(HookTrouble::Token) => StatusCode::UNAUTHORIZED,
+            Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
+            Self::Hook(HookTrouble::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_)
             | Self::CrossSite
             | Self::Attempt(
@@ -183,6 +206,11 @@ impl Refusal {
             Self::Upstream(UpstreamTrouble::Broken(_)) => "upstream_broken",
             Self::Exhausted(_) => "limit_reached",
             Self::CrossSite => "cross_site_request",
+            Self::Hook(HookTrouble::Token) => "hook_token_wrong",
+            Self::Hook(HookTrouble::Body(_)) => "hook_malformed",
+            Self::Hook(HookTrouble::TooLarge) => "hook_too_large",
+            Self::Hook(HookTrouble::Slow) => "hook_too_slow",
+            Self::Hook(HookTrouble::TooMany { .. }) => "hooks_too_many",
             Self::Internal(_) => "internal_error",
         }
     }
@@ -196,7 +224,8 @@ impl Refusal {
             | Self::MethodNotAllowed(_)
             | Self::SignIn(_)
             | Self::Forbidden(_)
-            | Self::CrossSite => Fault::Client,
+            | Self::CrossSite
+            | Self::Hook(_) => Fault::Client,
             Self::Unconfirmed { .. } => Fault::Provider,
             Self::Attempt(attempt) => attempt.fault(),
             Self::Upstream(_) => Fault::Upstream,
@@ -218,7 +247,8 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unconfirmed { retry_after, .. }
-            | Self::Attempt(Attempt::Unavailable { retry_after, .. }) => Some(*retry_after),
+            | Self::Attempt(Attempt::Unavailable { retry_after, .. })
+            | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
             Self::Exhausted(_) => Some(Duration::from_secs(5)),
             _ => None,
         }

@@ -34,7 +34,7 @@ use crate::{
     identity::Identity,
     refusal::Refusal,
     session::{
-        Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
+        Activity, Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
         SessionCodec, Site, Store, Told,
     },
     target::Target,
@@ -52,6 +52,8 @@ pub struct Authenticator {
     pub attempts: Attempts,
     /// What outruns the cookies.
     pub store: Arc<Store>,
+    /// What passes through tunnels of sessions.
+    pub activity: Arc<Activity>,
     /// Sign-ins that end; shared by all gates of a process.
     pub sign_ins: Arc<SignIns>,
     /// Single flights to GitLab.
@@ -127,8 +129,42 @@ impl Authenticator {
         renew: bool,
         now: Timestamp,
     ) -> Result<Option<(Arc<Session>, bool)>, Refusal> {
+        let is_stale = session.needs_touch(now, &self.deadlines);
+        let standing = self.standing(session, renew, now, self.recheck_timeout).await?;
+        let Some((mut session, mut renew)) = standing else { return Ok(None) };
+        if is_stale {
+            Arc::make_mut(&mut session).seen = now;
+            renew = true;
+        }
+        self.activity.touch(&session.id, now);
+        Ok(Some((session, renew)))
+    }
+
+    /// The newest copy of a session on which something depends that is no request, such as a tunnel; none if the session has ended. GitLab is asked
+    /// like for a request, but not waited for as long as its last word is good for `grace`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unconfirmed`] as for a request.
+    pub async fn still(
+        &self,
+        session: Arc<Session>,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Session>>, Refusal> {
+        let standing = self.standing(session, false, now, Duration::ZERO).await?;
+        Ok(standing.map(|(session, _)| session))
+    }
+
+    /// The session as it stands now, whoever asks; a word that is too old is waited for with `patience`.
+    async fn standing(
+        &self,
+        session: Arc<Session>,
+        renew: bool,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Option<(Arc<Session>, bool)>, Refusal> {
         let known = self.store.get(&session, session.until(&self.deadlines), now).await;
-        let seen = known.seen.map_or(session.seen, |seen| seen.max(session.seen));
+        let elsewhere = self.activity.seen(&session.id).max(known.seen).unwrap_or_default();
+        let seen = elsewhere.max(session.seen);
         let (mut session, mut renew) = match known.overlay {
             Some(Overlay::Revoked) => return Ok(None),
             Some(Overlay::Newer(newer)) if newer.generation > session.generation => (newer, true),
@@ -145,13 +181,10 @@ impl Authenticator {
             return Ok(None);
         }
         let before = session.generation;
-        let Some(mut session) = self.confirmed(session, provider, now).await? else {
+        let Some(session) = self.confirmed(session, provider, now, patience).await? else {
             return Ok(None);
         };
         renew |= session.generation > before;
-        if session.needs_touch(now, &self.deadlines) {
-            renew |= Arc::make_mut(&mut session).touch(now, &self.deadlines);
-        }
         Ok(Some((session, renew)))
     }
 
@@ -161,8 +194,12 @@ impl Authenticator {
         session: Arc<Session>,
         provider: &Arc<Provider>,
         now: Timestamp,
+        patience: Duration,
     ) -> Result<Option<Arc<Session>>, Refusal> {
-        let freshness = session.freshness(now, &self.deadlines);
+        let mut freshness = session.freshness(now, &self.deadlines);
+        if self.refresher.marks.learnt(&session).is_some() {
+            freshness = freshness.max(Freshness::TooOld);
+        }
         if freshness == Freshness::Good && !session.is_token_due(now) {
             return Ok(Some(session));
         }
@@ -170,7 +207,8 @@ impl Authenticator {
         let outcome = match freshness {
             Freshness::Good | Freshness::Due => waiting.landed(),
             Freshness::TooOld | Freshness::PastGrace if provider.is_down() => waiting.landed(),
-            Freshness::TooOld | Freshness::PastGrace => waiting.outcome(self.recheck_timeout).await,
+            Freshness::TooOld => waiting.outcome(patience).await,
+            Freshness::PastGrace => waiting.outcome(self.recheck_timeout).await,
         };
         match (outcome, freshness) {
             (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {

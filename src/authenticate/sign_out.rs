@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Authenticator {
-    /// Ends the session of this browser, if it has one; gives the `Set-Cookie` that clears it.
+    /// Ends the session of this browser, if it has one, and if its GitLab is to hear of it, its tokens there too, a little later; gives the `Set-Cookie` that clears it.
     pub async fn sign_out(
         &self,
         target: &Target,
@@ -24,6 +24,13 @@ impl Authenticator {
             Reading::Session(found) => self.revoke(found.session, "sign_out", now).await,
             Reading::Nothing | Reading::Broken => None,
         };
+        if let Some(session) = &ended {
+            let provider = self.providers.get(&session.identity.gitlab);
+            let same = provider.filter(|provider| provider.issuer() == session.identity.issuer);
+            if let Some(provider) = same.filter(|provider| provider.revokes_on_sign_out()) {
+                self.refresher.revoke_tokens(session.clone(), provider);
+            }
+        }
         (ended, self.codec.clear(site))
     }
 
@@ -40,16 +47,20 @@ impl Authenticator {
         self.store.get(session, until, now).await.overlay == Some(Overlay::Revoked)
     }
 
+    /// Ends `session`; gives the newest copy of it that is known, unless it has ended before.
     async fn revoke(
         &self,
         session: Arc<Session>,
         cause: &'static str,
         now: Timestamp,
     ) -> Option<Arc<Session>> {
-        if self.is_revoked(&session, now).await {
-            return None;
-        }
-        self.store.revoke(session.id, session.until(&self.deadlines), now).await;
+        let until = session.until(&self.deadlines);
+        let session = match self.store.get(&session, until, now).await.overlay {
+            Some(Overlay::Revoked) => return None,
+            Some(Overlay::Newer(newer)) if newer.generation > session.generation => newer,
+            Some(Overlay::Newer(_)) | None => session,
+        };
+        self.store.revoke(session.id, until, now).await;
         self.metrics.session_revoked(cause);
         Some(session)
     }

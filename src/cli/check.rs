@@ -62,6 +62,7 @@ fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
     }));
     lines.push(format!("Confidential: {secret}"));
     lines.push(format!("Scopes: {}", plan.scopes(name).join(" ")));
+    lines.extend(plan.hook_url(name).map(|url| format!("URL of its system hook: {url}")));
     lines.join("\n")
 }
 
@@ -84,7 +85,7 @@ mod tests {
         format!(
             r#"
             server = {{ public_url = "https://app.example.com", limits = {{ header_bytes = "32KiB" }} }}
-            gitlab.main = {{ client_id = "main-id", client_secret = "{SECRET}", base_url = "https://git.example.com/gitlab" }}
+            gitlab.main = {{ client_id = "main-id", client_secret = "{SECRET}", hook_secret = "{SECRET}!", base_url = "https://git.example.com/gitlab" }}
             gitlab.public = {{ client_id = "public-id", base_url = "https://git.example.org" }}
             session = {{ keys = ["{KEY}", {{ env = "KEY" }}], idle_timeout = "90m" }}
             [[route]]
@@ -105,7 +106,9 @@ mod tests {
         let text = report(&plan(&example())).unwrap();
         assert!(!text.contains(SECRET) && !text.contains(KEY), "{text}");
         let table: toml::Table = text.parse().unwrap();
-        assert_eq!(table["gitlab"]["main"]["client_secret"].as_str(), Some("***"));
+        for secret in ["client_secret", "hook_secret"] {
+            assert_eq!(table["gitlab"]["main"][secret].as_str(), Some("***"));
+        }
         let keys = table["session"]["keys"].as_array().unwrap();
         assert_eq!(keys[0].as_str(), Some("***"));
         assert_eq!(keys[1]["env"].as_str(), Some("KEY"));
@@ -128,7 +131,8 @@ mod tests {
              \x20 https://*.example.com/oauth2/callback     (for each host: GitLab knows no wildcards)\n\
              \x20 https://app.example.com/oauth2/callback\n\
              Confidential: yes\n\
-             Scopes: openid email read_user read_api"
+             Scopes: openid email read_user read_api\n\
+             URL of its system hook: https://app.example.com/oauth2/hooks/main"
         );
         let public = registration(&plan, "public", &plan.config.gitlab["public"]);
         assert!(public.contains("Confidential: no"), "{public}");

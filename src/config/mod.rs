@@ -80,7 +80,8 @@ impl Config {
         let rebase = |path: &mut PathBuf| *path = directory.join(&*path);
         for gitlab in self.gitlab.values_mut() {
             gitlab.ca.iter_mut().for_each(rebase);
-            gitlab.client_secret.iter_mut().for_each(|secret| secret.rebase(directory));
+            let secrets = gitlab.client_secret.iter_mut().chain(&mut gitlab.hook_secret);
+            secrets.for_each(|secret| secret.rebase(directory));
         }
         self.session.keys.iter_mut().for_each(|key| key.rebase(directory));
         if let StoreKind::Redis(store) = &mut self.session.store {
@@ -98,15 +99,18 @@ impl Config {
     fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
         let keys = self.session.keys.iter().enumerate();
         let keys = keys.map(|(index, key)| (format!("session.keys[{index}]"), key));
-        let clients = self.gitlab.iter().filter_map(|(name, gitlab)| {
-            let secret = gitlab.client_secret.as_ref()?;
-            Some((format!("gitlab.{name}.client_secret"), secret))
+        let gitlabs = self.gitlab.iter().flat_map(|(name, gitlab)| {
+            let secrets =
+                [("client_secret", &gitlab.client_secret), ("hook_secret", &gitlab.hook_secret)];
+            secrets.into_iter().filter_map(move |(field, secret)| {
+                Some((format!("gitlab.{name}.{field}"), secret.as_ref()?))
+            })
         });
         let store = match &self.session.store {
             StoreKind::Redis(store) => Some(("session.store.redis".into(), &store.redis)),
             StoreKind::Memory => None,
         };
-        keys.chain(clients).chain(store)
+        keys.chain(gitlabs).chain(store)
     }
 
     /// The files that are read when a configuration is loaded: secrets and certificate authorities.

@@ -37,7 +37,7 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 59] = [
+pub(super) const PLAIN: [&str; 60] = [
     "admin",
     "allow",
     "authorize_params",
@@ -82,6 +82,7 @@ pub(super) const PLAIN: [&str; 59] = [
     "recheck_timeout",
     "require_verified_email",
     "response_timeout",
+    "revoke_on_sign_out",
     "role",
     "route",
     "same_site",
@@ -114,7 +115,7 @@ pub(super) fn later(table: &str, name: &str) -> bool {
 
 const LATER: [(&str, &[&str]); 7] = [
     ("Server", &["ext_authz", "tls", "sign_in_host"]),
-    ("GitLab", &["hook_secret", "tokens", "api"]),
+    ("GitLab", &["tokens", "api"]),
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),
     ("Route", &["basic"]),

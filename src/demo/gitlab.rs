@@ -6,6 +6,7 @@
 //! client  ──▶ /oauth/{token,userinfo,revoke,introspect,token/info,discovery/keys}, /.well-known/openid-configuration
 //! client  ──▶ /api/v4/{user,groups/:id,projects/:id,…/members/all/:user_id,personal_access_tokens/self}
 //! tests   ──▶ the handle, or /-/dev/… (see `dispatch`): states, roles, lifetimes, failures, false tokens
+//!                └──▶ system hooks to wherever a command says
 //! ```
 //!
 //! It answers as GitLab with its Doorkeeper settings does: errors at authorize are pages with status 200, a refresh kills the old
@@ -21,6 +22,7 @@ mod authorize;
 mod bearer;
 mod command;
 mod dispatch;
+mod hooks;
 mod inspect;
 mod keys;
 mod oidc;
@@ -206,6 +208,15 @@ impl DevGitlab {
     ) -> Result<(), CommandError> {
         let (group, user) = (group.to_owned(), user.to_owned());
         self.command(Command::SetGroupRole { group, user, role })
+    }
+
+    /// Tells all changes from now on to this URL, as a system hook with this secret token.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is not `http`.
+    pub fn add_hook(&self, url: &str, token: &str) -> Result<(), CommandError> {
+        self.command(Command::AddHook { url: url.to_owned(), token: token.to_owned() })
     }
 
     /// Makes this many groups with the user as developer in each.

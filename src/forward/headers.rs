@@ -17,7 +17,7 @@ use http::{
     header::{self, HOST, TE},
 };
 
-use super::upgrade;
+use super::{tunnels::Holder, upgrade};
 use crate::{body::Body, refusal::Refusal};
 
 /// What labgate knows about a request's client and tells the upstream.
@@ -44,6 +44,17 @@ pub struct Caller<'request> {
 pub struct Passage {
     /// The protocol that the client wants to change to.
     pub(super) upgrade: Option<HeaderValue>,
+    /// By whose leave the tunnel is opened, if there is to be one.
+    pub(super) holder: Option<Holder>,
+}
+
+impl Passage {
+    /// Says by whose leave a tunnel is opened; only asked if one is wanted.
+    #[must_use]
+    pub fn held_by(mut self, holder: impl FnOnce() -> Option<Holder>) -> Self {
+        self.holder = self.upgrade.as_ref().and_then(|_| holder());
+        self
+    }
 }
 
 /// Removes what is not the upstream's, and sets labgate's own forwarding fields; to be called before identity headers are set.
@@ -68,7 +79,7 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
     join_cookies(headers);
     set_forwarding(headers, caller);
     set_host(request, caller);
-    Ok(Passage { upgrade })
+    Ok(Passage { upgrade, holder: None })
 }
 
 /// Removes from a response what belongs to the connection that it came on.

@@ -11,6 +11,7 @@ mod backend;
 mod connect;
 mod exchange;
 mod headers;
+mod tunnels;
 mod upgrade;
 
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -29,7 +30,7 @@ use self::{
 pub use self::{
     exchange::Reserved,
     headers::{Caller, Passage, prepare},
-    upgrade::Tunnels,
+    tunnels::{Held, Holder, Tunnels},
 };
 use crate::{
     body::{Body, Response},
@@ -119,7 +120,7 @@ impl Upstream {
         let change = match passage.upgrade {
             None => None,
             Some(protocol) => {
-                let place = tunnels.reserve()?;
+                let place = tunnels.reserve(passage.holder)?;
                 let client = hyper::upgrade::on(&mut request);
                 let fields = request.headers_mut();
                 fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -1,14 +1,11 @@
-//! `WebSocket` and other upgrades: who may ask, what the upstream's 101 must say, and the tunnels that follow.
+//! `WebSocket` and other upgrades: who may ask, what the upstream's 101 must say, and the bytes that pass from then on.
 //!
 //! HTTP/2's extended CONNECT (RFC 8441) is not offered, so browsers open theirs over HTTP/1.1. An upgrade to HTTP/2 or TLS is dropped from the
 //! request, which then goes on as plain HTTP (RFC 9110, 7.8).
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -21,52 +18,9 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
+use super::tunnels::Place;
 use crate::{body::Body, refusal::Refusal};
-
-/// All upgraded connections of the process: counted, limited, and ended together.
-#[derive(Debug)]
-pub struct Tunnels {
-    limit: usize,
-    open: AtomicUsize,
-    end: CancellationToken,
-}
-
-impl Tunnels {
-    /// At most `limit` at once.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, open: AtomicUsize::new(0), end: CancellationToken::new() })
-    }
-
-    /// How many are open now.
-    pub fn open(&self) -> usize {
-        self.open.load(Relaxed)
-    }
-
-    /// Closes every tunnel, also those that are just being opened.
-    pub fn end(&self) {
-        self.end.cancel();
-    }
-
-    /// A place for one more tunnel, kept until dropped.
-    pub(super) fn reserve(self: &Arc<Self>) -> Result<Place, Refusal> {
-        self.open
-            .fetch_update(Relaxed, Relaxed, |open| (open < self.limit).then_some(open + 1))
-            .map_err(|_| Refusal::Exhausted("tunnels"))?;
-        Ok(Place(Arc::clone(self)))
-    }
-}
-
-/// One tunnel's place among all.
-#[derive(Debug)]
-pub(super) struct Place(Arc<Tunnels>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-    }
-}
 
 /// How long the second direction may go on when the first has ended.
 const LINGER: Duration = Duration::from_secs(10);
@@ -75,30 +29,35 @@ const LINGER: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_hours(1);
 const BUFFER: usize = 8 * 1024;
 
-/// Passes bytes both ways until either side closes, neither says anything for long, or all tunnels are ended.
+/// Passes bytes both ways until either side closes, neither says anything for long, or the tunnel must end.
 pub(super) async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, place: Place) {
     let work = async {
         let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
             return;
         };
-        join(TokioIo::new(client), TokioIo::new(upstream)).await;
+        join(TokioIo::new(client), TokioIo::new(upstream), || place.moves()).await;
     };
     tokio::select! {
         () = work => {},
-        () = place.0.end.cancelled() => {},
+        () = place.ended() => {},
     }
 }
 
-async fn join<C, U>(client: C, upstream: U)
+/// Calls `tell` whenever something passes.
+async fn join<C, U>(client: C, upstream: U, tell: impl Fn())
 where
     C: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
 {
     let moved = AtomicBool::new(false);
+    let note = || {
+        moved.store(true, Relaxed);
+        tell();
+    };
     let (mut client_out, mut client_in) = split(client);
     let (mut upstream_out, mut upstream_in) = split(upstream);
-    let mut up = std::pin::pin!(pass(&mut client_out, &mut upstream_in, &moved));
-    let mut down = std::pin::pin!(pass(&mut upstream_out, &mut client_in, &moved));
+    let mut up = std::pin::pin!(pass(&mut client_out, &mut upstream_in, &note));
+    let mut down = std::pin::pin!(pass(&mut upstream_out, &mut client_in, &note));
     // A side that fails is gone; one that has only ended may still be read by the other for a while.
     tokio::select! {
         passed = &mut up => if passed.is_ok() { drop(timeout(LINGER, down).await) },
@@ -111,11 +70,11 @@ where
 async fn pass(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    moved: &AtomicBool,
+    tell: &impl Fn(),
 ) -> io::Result<()> {
     let mut bytes = BytesMut::with_capacity(BUFFER);
     while from.read_buf(&mut bytes).await? > 0 {
-        moved.store(true, Relaxed);
+        tell();
         to.write_all_buf(&mut bytes).await?;
         // What encrypts may have kept something back.
         to.flush().await?;
@@ -218,7 +177,7 @@ mod tests {
         let (mut client, client_end) = duplex(64);
         let (mut upstream, upstream_end) = duplex(64);
         let began = Instant::now();
-        let tunnel = tokio::spawn(join(client_end, upstream_end));
+        let tunnel = tokio::spawn(join(client_end, upstream_end, || {}));
         let mut byte = [0];
         for _ in 0..5 {
             sleep(QUIET.mul_f32(0.9)).await;
@@ -241,7 +200,7 @@ mod tests {
     async fn a_side_that_has_ended_may_still_be_answered_for_a_while() {
         let (mut client, client_end) = duplex(64);
         let (mut upstream, upstream_end) = duplex(64);
-        tokio::spawn(join(client_end, upstream_end));
+        tokio::spawn(join(client_end, upstream_end, || {}));
         client.shutdown().await.unwrap();
         let mut bytes = [0; 4];
         assert_eq!(upstream.read(&mut bytes).await.unwrap(), 0);

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{
     Gate, Route,
+    pace::Pace,
     plan::{Env, Plan},
 };
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
     gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
     route::RouteTable,
     session::{
-        Attempts, CookieError, Deadlines, Means, Random, SessionCodec, SessionCookie, Store,
-        StoreLimits,
+        Activity, Attempts, CookieError, Deadlines, Marks, Means, Random, SessionCodec,
+        SessionCookie, Store, StoreLimits,
     },
     telemetry::{Metrics, RequestIds},
 };
@@ -37,6 +38,11 @@ pub struct Shared {
     random: Random,
     /// What outruns the cookies.
     pub store: Arc<Store>,
+    activity: Arc<Activity>,
+    /// What hooks have said of whom.
+    pub(super) marks: Arc<Marks>,
+    /// How many hooks come, and how many with a wrong token.
+    pub(super) hooks: Pace,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
     roots: Roots,
@@ -86,6 +92,9 @@ impl Shared {
             cores,
             random,
             store: Arc::new(Store::memory(StoreLimits::default())),
+            activity: Arc::default(),
+            marks: Arc::default(),
+            hooks: Pace::default(),
             flights: Arc::default(),
             sign_ins: Arc::default(),
             roots: Roots::system(),
@@ -120,27 +129,32 @@ impl Gate {
     pub fn build(plan: Plan, shared: &Arc<Shared>, env: Env<'_>) -> Result<Self, BuildError> {
         let providers = providers(&plan, shared, env)?;
         let upstreams = upstreams(&plan, shared)?;
-        let Plan { config, public, trust, headers, keys, routes, users, store: place, .. } = plan;
+        let store_settings = plan.store.clone();
+        let Plan { config, public, trust, headers, keys, hooks, routes, users, .. } = plan;
         let keys = Arc::new(keys);
         let means = Means {
             keys: keys.clone(),
             random: shared.random.clone(),
+            marks: shared.marks.clone(),
             background: shared.background.clone(),
             metrics: shared.metrics.clone(),
             clock: shared.clock.clone(),
         };
         let cookie = SessionCookie::new(&config.session.cookie)?;
         let deadlines = Deadlines::from(&config.session);
+        shared.marks.last_for(deadlines.recheck);
         let (store, random) = (shared.store.clone(), shared.random.clone());
         let authenticator = Authenticator {
             providers,
             codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
             attempts: Attempts::new(&cookie, &config.server.prefix, keys, random.clone()),
             sign_ins: shared.sign_ins.clone(),
+            activity: shared.activity.clone(),
             refresher: Arc::new(Refresher {
                 flights: shared.flights.clone(),
                 background: shared.background.clone(),
                 store: store.clone(),
+                marks: shared.marks.clone(),
                 deadlines,
                 metrics: shared.metrics.clone(),
                 clock: shared.clock.clone(),
@@ -165,7 +179,7 @@ impl Gate {
             .into_iter()
             .filter_map(|(name, gitlab)| gitlab.insecure_allow_development_gitlab.then_some(name));
         // Last, since nothing may change if the gate can't be built.
-        shared.store.attach(&place, means);
+        shared.store.attach(&store_settings, means);
         Ok(Self {
             shared: shared.clone(),
             routes,
@@ -175,6 +189,7 @@ impl Gate {
             public,
             trust,
             prefix: config.server.prefix,
+            hooks,
             own: shared.metrics.route("labgate"),
             none: shared.metrics.route("none"),
             users,

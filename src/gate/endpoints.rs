@@ -44,7 +44,10 @@ impl Gate {
             ("/sign_in" | "/userinfo", _) => not_allowed(&[Method::GET, Method::HEAD]),
             ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
             ("/sign_out", _) => not_allowed(&[Method::GET, Method::HEAD, Method::POST]),
-            _ => Err(Refusal::NotFound),
+            _ => match path.strip_prefix("/hooks/") {
+                Some(name) => self.hook(name, target, &parts.headers, body, story).await,
+                None => Err(Refusal::NotFound),
+            },
         }
     }
 
@@ -350,6 +353,6 @@ const FORM_PATIENCE: Duration = Duration::from_secs(5);
 /// How many parameters are looked at.
 const MOST: usize = 32;
 
-fn not_allowed(methods: &[Method]) -> Result<Response, Refusal> {
+pub(super) fn not_allowed(methods: &[Method]) -> Result<Response, Refusal> {
     Err(Refusal::MethodNotAllowed(methods.to_vec()))
 }

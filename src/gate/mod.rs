@@ -10,11 +10,17 @@
 
 mod build;
 mod endpoints;
+mod hooks;
+mod pace;
 mod permit;
 mod plan;
 mod story;
+mod tunnels;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use tokio::time::Instant;
@@ -24,7 +30,7 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{permit::NoPermit, story::Story};
+use self::{hooks::HookSecret, permit::NoPermit, story::Story};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
@@ -52,6 +58,8 @@ pub struct Gate {
     public: Option<Origin>,
     trust: Trust,
     prefix: String,
+    /// The secrets of those GitLabs that may send hooks.
+    hooks: BTreeMap<String, HookSecret>,
     own: Arc<RouteMetrics>,
     none: Arc<RouteMetrics>,
     users: UsersFiles,
@@ -159,6 +167,11 @@ impl Gate {
         let (request, passage) = self.outgoing(target, parts, body, peer, &permit, story)?;
         let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
+        let session = &permit.who().session;
+        let passage = passage.held_by(|| {
+            let session = session.clone()?;
+            Some(forward::Holder { session, target: target.clone() })
+        });
         let renewed = permit.who().session.clone().filter(|_| !story.set_cookies.is_empty());
         let mut response = permit.forward(request, passage, peer.core, tunnels).await?;
         // Meanwhile the browser may have signed in anew: a late cookie must not take that session's place.

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::build::needs;
+use super::{build::needs, hooks::HookSecret};
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
     clock::Clock,
@@ -39,6 +39,7 @@ pub struct Plan {
     pub(super) keys: KeyRing,
     pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
     pub(super) store: StoreSettings,
+    pub(super) hooks: BTreeMap<String, HookSecret>,
     pub(super) routes: Vec<Entry<PlannedRoute>>,
     pub(super) users: UsersFiles,
 }
@@ -73,6 +74,13 @@ impl Plan {
         origins.map(|origin| redirect_uri(&origin, &self.config.server.prefix)).collect()
     }
 
+    /// Where the GitLab called `name` sends its hooks, if it may send any.
+    pub fn hook_url(&self, name: &str) -> Option<String> {
+        self.hooks.get(name)?;
+        let callback = self.redirect_uris(name).into_iter().find(|uri| !uri.contains("://*."))?;
+        Some(format!("{}/hooks/{name}", callback.strip_suffix("/callback")?))
+    }
+
     /// The scopes that sign-ins at the GitLab called `name` ask for.
     pub fn scopes(&self, name: &str) -> Vec<String> {
         let configured = self.config.gitlab.get(name).map(|gitlab| gitlab.scopes.as_slice());
@@ -84,6 +92,7 @@ impl Plan {
         let means = Means {
             keys: Arc::new(self.keys),
             random: Random::system(),
+            marks: Arc::default(),
             background: background.clone(),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), "")),
             clock: Clock::system(),
@@ -135,6 +144,7 @@ impl Draft<'_> {
         self.server();
         self.session();
         let secrets = self.gitlabs();
+        let hooks = self.hooks();
         let keys = self.keys();
         let store = self.store();
         let headers = self.headers();
@@ -148,6 +158,7 @@ impl Draft<'_> {
             keys: keys?,
             secrets,
             store: store?,
+            hooks,
             routes: routes?,
             users,
             config: self.config.clone(),
@@ -292,6 +303,27 @@ impl Draft<'_> {
             }
         }
         secrets
+    }
+
+    /// The secrets of those GitLabs that may send hooks.
+    fn hooks(&mut self) -> BTreeMap<String, HookSecret> {
+        let mut hooks = BTreeMap::new();
+        for (name, gitlab) in &self.config.gitlab {
+            let Some(secret) = &gitlab.hook_secret else { continue };
+            let key = format!("gitlab.{name}.hook_secret");
+            match secret.read(self.env) {
+                Err(error) => self.error(key, chain(&error)),
+                Ok(text) => match HookSecret::new(&text) {
+                    Some(secret) => drop(hooks.insert(name.clone(), secret)),
+                    None => self.advise(
+                        &key,
+                        "the secret can be guessed: it has fewer than 16 bytes",
+                        "take a random one, such as `openssl rand -hex 32` gives, and the same at GitLab",
+                    ),
+                },
+            }
+        }
+        hooks
     }
 
     /// What would be in the way of calling this GitLab; the rest of its table is judged elsewhere.
@@ -508,6 +540,32 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hook_secret_that_can_be_guessed_or_read_nowhere_is_a_problem() {
+        let problems = |secret: &str| {
+            let text = format!(
+                "server.public_url = \"https://a.example\"\ngitlab.main = {{ client_id = \"x\", hook_secret = {secret} }}\n\
+                 session.keys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n\
+                 [[route]]\nupstream = \"http://127.0.0.1:3000\"\nallow = \"public\"\n"
+            );
+            let env = |name: &str| (name == "SHORT").then(|| "hunter2".to_owned());
+            let (plan, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &env);
+            let told = |problem: Problem| format!("{}: {}", problem.key, problem.message);
+            (plan.is_some(), problems.into_iter().map(told).collect::<Vec<_>>().join("; "))
+        };
+        assert_eq!(problems("\"sixteen bytes ok\""), (true, String::new()));
+        for (secret, told) in [
+            ("\"fifteen bytes !\"", "gitlab.main.hook_secret: the secret can be guessed"),
+            ("{ env = \"SHORT\" }", "gitlab.main.hook_secret: the secret can be guessed"),
+            ("{ env = \"GONE\" }", "gitlab.main.hook_secret: environment variable GONE is not set"),
+            ("{ file = \"/gone\" }", "gitlab.main.hook_secret: secret file /gone can't be read"),
+        ] {
+            let (sound, problem) = problems(secret);
+            assert!(!sound && problem.starts_with(told), "{secret}: {problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+    }
 
     #[test]
     fn each_host_has_its_own_redirect_uri_as_browsers_call_it() {

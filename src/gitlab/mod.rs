@@ -95,6 +95,7 @@ pub struct Provider {
     base: Url,
     scopes: Vec<String>,
     verified_email: bool,
+    revokes: bool,
     needs: Needs,
     client: http::Client,
     client_id: String,
@@ -140,6 +141,7 @@ impl Provider {
             discovery: discovery::Discovery::new(&config.base_url),
             keys: keys::Keys::default(),
             verified_email: config.require_verified_email,
+            revokes: config.revoke_on_sign_out,
             scopes,
             needs,
         })
@@ -168,6 +170,11 @@ impl Provider {
     /// What identities of this GitLab are keyed by: its base URL without a final slash, whatever discovery says and whether or not it can be asked.
     pub fn issuer(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Whether tokens are to be revoked when somebody signs out.
+    pub fn revokes_on_sign_out(&self) -> bool {
+        self.revokes
     }
 
     /// How many memberships of `identity`, from the first, are in groups that rules mention.

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{Attempt, Refusal, UpstreamTrouble};
+use super::{Attempt, HookTrouble, Refusal, UpstreamTrouble};
 
 /// What a stranger may read about a refusal, in plain sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +92,46 @@ impl Refusal {
                 "Open this site itself and try again there.",
             )
             .operator("If that was no other site, check that the proxy before labgate keeps Host, or is in `server.trusted_proxies`."),
+            Self::Hook(trouble) => trouble.words(),
             Self::Internal(_) => Words::new(
                 "Something went wrong here",
                 "This is a fault of the server, not yours.",
                 "Try again. If it stays, tell whoever runs this site, and give them the request id below.",
             )
             .operator("The log has the cause under this request id."),
+        }
+    }
+}
+
+impl HookTrouble {
+    fn words(self) -> Words {
+        match self {
+            Self::Token => Words::new(
+                "This hook is not from GitLab",
+                "Its X-Gitlab-Token is missing or not the one that is configured here.",
+                "At GitLab, enter the secret of `hook_secret` as the hook's secret token.",
+            ),
+            Self::Body(what) => Words::new(
+                "This hook can't be understood",
+                "",
+                "Only GitLab's system hooks and group webhooks are taken here, as GitLab sends them.",
+            )
+            .detail(format!("Its body is not what GitLab sends: {what}.")),
+            Self::TooLarge => Words::new(
+                "This hook is too large",
+                "Its body is longer than 1 MiB.",
+                "At GitLab, leave only the events on that are listed in labgate's documentation.",
+            ),
+            Self::Slow => Words::new(
+                "This hook is too slow",
+                "Its body did not come in time.",
+                "Send it again.",
+            ),
+            Self::TooMany { .. } => Words::new(
+                "Too many hooks",
+                "More came at once than are taken here.",
+                "At GitLab, leave only the events on that are listed in labgate's documentation.",
+            ),
         }
     }
 }

@@ -22,6 +22,11 @@ pub fn see_other(location: &str, cookies: impl IntoIterator<Item = HeaderValue>)
     found(StatusCode::SEE_OTHER, location, cookies)
 }
 
+/// Nothing to say but that it is done: 204.
+pub fn done() -> Response {
+    own(StatusCode::NO_CONTENT, Body::empty(), HeaderValue::from_static(LOCKED))
+}
+
 /// `value` as JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     structured(status, "application/json", value)
@@ -98,7 +103,11 @@ pub(super) fn explain_by_headers(refusal: &Refusal, headers: &mut HeaderMap) {
         }
     }
     if refusal.status() == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer realm=\"labgate\"");
+        let challenge = match refusal {
+            Refusal::Hook(_) => "X-Gitlab-Token realm=\"labgate\"",
+            _ => "Bearer realm=\"labgate\"",
+        };
+        let challenge = HeaderValue::from_static(challenge);
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
 }

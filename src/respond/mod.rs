@@ -15,7 +15,7 @@ mod problem;
 mod style;
 
 pub use self::{
-    answer::{json, redirect, see_other},
+    answer::{done, json, redirect, see_other},
     caller::{is_navigation, prefers_html},
     pages::{Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_out_page},
 };

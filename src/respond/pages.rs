@@ -186,7 +186,8 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::MethodNotAllowed(_)
         | Refusal::SignIn(_)
         | Refusal::Forbidden(_)
-        | Refusal::CrossSite => None,
+        | Refusal::CrossSite
+        | Refusal::Hook(_) => None,
     }
 }
 

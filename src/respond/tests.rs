@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     body::BoxError,
-    refusal::{Attempt, Forbidden, Unmet, UpstreamTrouble},
+    refusal::{Attempt, Forbidden, HookTrouble, Unmet, UpstreamTrouble},
 };
 
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
@@ -88,6 +88,11 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Upstream(UpstreamTrouble::Broken(secret_cause())),
         Refusal::Exhausted("connections"),
         Refusal::CrossSite,
+        Refusal::Hook(HookTrouble::Token),
+        Refusal::Hook(HookTrouble::Body("it is no JSON")),
+        Refusal::Hook(HookTrouble::TooLarge),
+        Refusal::Hook(HookTrouble::Slow),
+        Refusal::Hook(HookTrouble::TooMany { retry_after: Duration::from_secs(3) }),
         Refusal::Internal(secret_cause()),
     ];
     refusals.extend(attempts().into_iter().map(Refusal::Attempt));

@@ -32,8 +32,8 @@ pub enum End {
     Idle,
 }
 
-/// How old GitLab's word on a session's user is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How old GitLab's word on a session's user is, the youngest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
     /// Young enough.
     Good,

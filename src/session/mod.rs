@@ -7,12 +7,14 @@
 //!
 //! Who may have a session and when GitLab is asked again is `authenticate`'s.
 
+mod activity;
 mod attempt;
 mod cache;
 mod codec;
 mod cookie;
 mod deadlines;
 mod jar;
+mod marks;
 mod payload;
 mod random;
 mod seal;
@@ -26,11 +28,13 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::{
+    activity::Activity,
     attempt::{Attempt, AttemptError, Attempts, Wish},
     cache::Told,
     codec::{Found, PackError, Packed, Reading, SessionCodec},
     cookie::{Candidates, CookieError, Others, SessionCookie, Site},
     deadlines::{Deadlines, End, Freshness},
+    marks::{Mark, Marks, Whom},
     random::{NoRandom, Random},
     seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},
     store::{

@@ -31,7 +31,7 @@ use self::memory::Memory;
 #[cfg(feature = "redis")]
 use self::remote::{Held, Remote};
 pub use self::settings::{RedisSettings, RedisUrlError, StoreSettings};
-use super::{KeyRing, Random, Session, SessionId};
+use super::{KeyRing, Mark, Marks, Random, Session, SessionId};
 use crate::{
     clock::{Clock, Timestamp},
     telemetry::Metrics,
@@ -150,6 +150,8 @@ pub struct Means {
     pub keys: Arc<KeyRing>,
     /// Makes nonces and lock tokens.
     pub random: Random,
+    /// What hooks have said, here and at other replicas.
+    pub marks: Arc<Marks>,
     /// Where connections live and what is written again runs.
     pub background: Handle,
     /// What operators see.
@@ -224,6 +226,13 @@ impl Store {
         if let Some(remote) = self.remote.load_full() {
             // One that does not arrive is written again later; this process knows it already.
             drop(remote.revoke(&id, until).await);
+        }
+    }
+
+    /// Tells the other replicas of a mark, soon; they look once a second.
+    pub fn tell(&self, mark: Mark) {
+        if let Some(remote) = self.remote.load_full() {
+            remote.tell(mark);
         }
     }
 

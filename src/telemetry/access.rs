@@ -131,6 +131,8 @@ pub enum AuditEvent {
     SessionEnded,
     /// Tokens or sessions were revoked.
     Revocation,
+    /// Somebody who is not GitLab sent a hook.
+    HookRefused,
 }
 
 impl AuditEvent {
@@ -143,6 +145,7 @@ impl AuditEvent {
             Self::SignOut => "sign_out",
             Self::SessionEnded => "session_ended",
             Self::Revocation => "revocation",
+            Self::HookRefused => "hook_refused",
         }
     }
 }

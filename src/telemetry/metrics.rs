@@ -92,6 +92,11 @@ const STORE_UP: Described = gauge(
     &[],
     "1 if the session store can be reached or is this process's own, 0 if sessions go on without it.",
 );
+const HOOKS: Described = counter(
+    "labgate_hooks_total",
+    &["gitlab", "result"],
+    "Hooks that came from GitLab; result is marked, ignored or a refusal's code.",
+);
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",
     &["gitlab", "endpoint", "status"],
@@ -106,10 +111,15 @@ const OPEN_CONNECTIONS: Described =
     gauge("labgate_open_connections", &[], "Client connections that are open.");
 const OPEN_TUNNELS: Described =
     gauge("labgate_open_tunnels", &[], "WebSockets and other upgraded connections that are open.");
+const TUNNELS_CLOSED: Described = counter(
+    "labgate_tunnels_closed_total",
+    &["cause"],
+    "Tunnels closed because they would not be opened any more; cause is session_over or a refusal's code.",
+);
 const LIMITS_REACHED: Described = counter(
     "labgate_limits_reached_total",
     &["limit"],
-    "Times that a limit was in the way: one of server.limits, or sign_ins.",
+    "Times that a limit was in the way: one of server.limits, session_tunnels, or sign_ins.",
 );
 const RELOAD_SUCCESSFUL: Described = gauge(
     "labgate_config_last_reload_successful",
@@ -134,10 +144,12 @@ pub const REFERENCE: &[Described] = &[
     SESSIONS_REVOKED,
     STORE_REQUESTS,
     STORE_UP,
+    HOOKS,
     GITLAB_REQUESTS,
     GITLAB_DURATION,
     OPEN_CONNECTIONS,
     OPEN_TUNNELS,
+    TUNNELS_CLOSED,
     LIMITS_REACHED,
     RELOAD_SUCCESSFUL,
     RELOAD_TIMESTAMP,
@@ -159,10 +171,12 @@ pub struct Metrics {
     sessions_revoked: IntCounterVec,
     store_requests: IntCounterVec,
     store_up: IntGauge,
+    hooks: IntCounterVec,
     gitlab_requests: IntCounterVec,
     gitlab_duration: HistogramVec,
     open_connections: IntGauge,
     open_tunnels: IntGauge,
+    tunnels_closed: IntCounterVec,
     limits_reached: IntCounterVec,
     reload_successful: IntGauge,
     reload_timestamp: IntGauge,
@@ -185,10 +199,12 @@ impl Metrics {
             sessions_revoked: counters(&registry, SESSIONS_REVOKED),
             store_requests: counters(&registry, STORE_REQUESTS),
             store_up: store_up(&registry),
+            hooks: counters(&registry, HOOKS),
             gitlab_requests: counters(&registry, GITLAB_REQUESTS),
             gitlab_duration: histograms(&registry, GITLAB_DURATION),
             open_connections: single(&registry, OPEN_CONNECTIONS),
             open_tunnels: single(&registry, OPEN_TUNNELS),
+            tunnels_closed: counters(&registry, TUNNELS_CLOSED),
             limits_reached: counters(&registry, LIMITS_REACHED),
             reload_successful: single(&registry, RELOAD_SUCCESSFUL),
             reload_timestamp: single(&registry, RELOAD_TIMESTAMP),
@@ -238,6 +254,11 @@ impl Metrics {
         self.store_up.set(up.into());
     }
 
+    /// A hook came for the GitLab of this table name; `result` is `marked`, `ignored` or a refusal's code.
+    pub fn hook(&self, gitlab: &str, result: &'static str) {
+        self.hooks.with_label_values(&[gitlab, result]).inc();
+    }
+
     /// A request to GitLab is over; no status if there was no answer.
     pub fn gitlab_request(
         &self,
@@ -254,6 +275,11 @@ impl Metrics {
     pub fn open(&self, connections: usize, tunnels: usize) {
         self.open_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
         self.open_tunnels.set(i64::try_from(tunnels).unwrap_or(i64::MAX));
+    }
+
+    /// A tunnel was closed because it would not be opened any more.
+    pub fn tunnel_closed(&self, cause: &'static str) {
+        self.tunnels_closed.with_label_values(&[cause]).inc();
     }
 
     /// One of `server.limits`, by its name, was in the way so many more times.

@@ -182,7 +182,9 @@ fn busy_metrics() -> Metrics {
     metrics.session_refresh("refreshed");
     metrics.session_revoked("account");
     metrics.store_request("get", true);
+    metrics.hook("main", "marked");
     metrics.gitlab_request("main", "token", "200", Duration::from_millis(80));
+    metrics.tunnel_closed("session_over");
     metrics.limit_reached("connections");
     metrics.reloaded(Timestamp::from_unix(1_700_000_000));
     metrics
@@ -212,10 +214,12 @@ fn metrics_are_those_that_the_docs_name() {
         "sessions_revoked_total{cause}",
         "store_requests_total{operation,result}",
         "store_up",
+        "hooks_total{gitlab,result}",
         "gitlab_requests_total{gitlab,endpoint,status}",
         "gitlab_request_duration_seconds{gitlab,endpoint}",
         "open_connections",
         "open_tunnels",
+        "tunnels_closed_total{cause}",
         "limits_reached_total{limit}",
         "config_last_reload_successful",
         "config_last_reload_timestamp_seconds",

@@ -4,12 +4,15 @@ use labgate::{demo::gitlab::UserState, telemetry::REFERENCE};
 
 use crate::support::Setup;
 
-/// What is zero while nothing is open, no limit is reached and no store is shared.
-const QUIET: [&str; 4] = [
+/// What is zero while nothing is open, no limit is reached and no store is shared, and neither hook nor tunnel is there (`it::hooks` and `it::tunnels`
+/// count those).
+const QUIET: [&str; 6] = [
+    "labgate_store_requests_total",
     "labgate_open_connections",
     "labgate_open_tunnels",
+    "labgate_tunnels_closed_total",
     "labgate_limits_reached_total",
-    "labgate_store_requests_total",
+    "labgate_hooks_total",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

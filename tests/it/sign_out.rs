@@ -1,11 +1,11 @@
 //! Signing out: for every copy of the cookie, only by a page of the same origin, and without leading anybody elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
-use labgate::demo::gitlab::{Endpoint, Fault};
+use labgate::demo::gitlab::{Endpoint, Failure, Fault};
 
-use crate::support::{Lab, Setup, until};
+use crate::support::{Browser, Lab, Setup, until};
 
 const SESSION: &str = "__Host-labgate";
 
@@ -159,4 +159,91 @@ async fn somebody_else_may_sign_in_instead() {
     let page = browser.sign_in(&link, "alice").await;
     assert_eq!((page.status, page.url.path()), (200, "/maintainers"));
     assert!(page.text().contains("Hello, alice"), "{}", page.text());
+}
+
+/// Whether GitLab lets somebody who is signed in there pass without asking for consent.
+async fn passes_silently(alice: &mut Browser) -> bool {
+    let page = alice.open("/private").await;
+    page.url.path() == "/private"
+}
+
+async fn revoking() -> Lab {
+    Setup::default().gitlab("revoke_on_sign_out = true\n").start().await
+}
+
+async fn revoked(lab: &Lab, status: &str) {
+    let series = format!(
+        "labgate_gitlab_requests_total{{endpoint=\"revoke\",gitlab=\"main\",status=\"{status}\"}}"
+    );
+    until("GitLab has heard of it", async || lab.metric(&series).await > 0.5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_revoked_at_gitlab_if_and_only_if_that_is_wanted() {
+    let lab = Lab::start().await;
+    let mut alice = lab.signed_in("alice").await;
+    assert_eq!(alice.post("/oauth2/sign_out", "").await.status, 200);
+    assert!(passes_silently(&mut alice).await);
+    assert_eq!(lab.gitlab.hits(Endpoint::Revoke), 0);
+
+    let lab = revoking().await;
+    let mut alice = lab.signed_in("alice").await;
+    assert!(passes_silently(&mut alice).await);
+    assert_eq!(lab.browser().post("/oauth2/sign_out", "").await.status, 200, "nobody");
+    assert_eq!(alice.post("/oauth2/sign_out", "").await.status, 200);
+    revoked(&lab, "200").await;
+    assert!(!passes_silently(&mut alice).await, "consent went with the tokens");
+    assert_eq!(lab.gitlab.hits(Endpoint::Revoke), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_tokens_are_revoked_also_those_that_are_on_the_way() {
+    let lab = revoking().await;
+    lab.gitlab.set_access_token_lifetime(600);
+    let alice = lab.signed_in("alice").await;
+    lab.clock.turn(700);
+    // The refreshed pair is in the store alone: this browser's cookie is behind.
+    assert_eq!(alice.clone().xhr("/private").await.status, 200);
+    let mut late = alice.clone();
+    assert_eq!(late.post("/oauth2/sign_out", "").await.status, 200);
+    revoked(&lab, "200").await;
+    assert!(!passes_silently(&mut late).await);
+
+    let lab = revoking().await;
+    lab.gitlab.set_access_token_lifetime(600);
+    let alice = lab.signed_in("alice").await;
+    // GitLab has made the new pair, which labgate does not know yet.
+    let late = Fault::new(Endpoint::Token, 1, Failure::LateReply);
+    lab.gitlab.fail(late.after(Duration::from_millis(700)));
+    lab.clock.turn(700);
+    let mut tab = alice.clone();
+    let request = tokio::spawn(async move { tab.xhr("/private").await });
+    until("a refresh is under way", async || lab.gitlab.hits(Endpoint::Token) == 2).await;
+    let mut late = alice.clone();
+    assert_eq!(late.post("/oauth2/sign_out", "").await.status, 200);
+    revoked(&lab, "200").await;
+    assert!(!passes_silently(&mut late).await, "the pair that came late lives");
+    drop(request.await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gitlab_that_fails_or_hangs_keeps_nobody_signed_in() {
+    for fault in [
+        Fault::new(Endpoint::Revoke, 1, Failure::Hang),
+        Fault::new(Endpoint::Revoke, 1, Failure::Refuse),
+        Fault::answer(Endpoint::Revoke, 1, 500, "text/html", "no"),
+    ] {
+        let lab = revoking().await;
+        let mut alice = lab.signed_in("alice").await;
+        let mut copy = alice.clone();
+        let what = format!("{fault:?}");
+        lab.gitlab.fail(fault);
+        let began = Instant::now();
+        let answer = alice.post("/oauth2/sign_out", "").await;
+        assert_eq!(answer.status, 200, "{what}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+        assert!(answer.text().contains("You are signed out of this site"), "{what}");
+        assert_eq!(copy.xhr("/private").await.status, 401, "{what}");
+        until("GitLab was told", async || lab.gitlab.hits(Endpoint::Revoke) == 1).await;
+    }
 }

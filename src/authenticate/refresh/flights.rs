@@ -6,13 +6,14 @@
 //!         Ended, Spent ──▶ for a minute
 //!         Unheard ───────▶ for five seconds, or as long as GitLab asked for, a minute at most
 //! lost (its task died) ──▶ a new one begins
+//! took off before a mark ▶ a new one begins, behind it if it is under way: two at once would spend one refresh token twice
 //! ```
 //!
 //! After that the store alone counts: what it has lost must be asked for again. What happens on a flight is the refresher's.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -35,7 +36,13 @@ pub struct Flights(Mutex<HashMap<SessionId, Flight>>);
 type Landing = Option<(Instant, Outcome)>;
 
 #[derive(Clone, Debug)]
-struct Flight(watch::Receiver<Landing>);
+struct Flight {
+    landing: watch::Receiver<Landing>,
+    took_off: TakeOff,
+}
+
+/// When a flight began to ask GitLab.
+type TakeOff = Arc<OnceLock<Instant>>;
 
 /// A flight to make; lands with its outcome, or is lost when dropped.
 #[derive(Debug)]
@@ -43,33 +50,69 @@ pub(super) struct Ticket {
     /// The copy of the session to fly with.
     pub(super) session: Arc<Session>,
     landing: watch::Sender<Landing>,
+    took_off: TakeOff,
+    behind: Option<Waiting>,
 }
 
 impl Ticket {
+    /// Waits until the flight before it has landed, and flies with what that brought; gives its outcome if nothing is left to ask.
+    pub(super) async fn take_off(&mut self) -> Option<Outcome> {
+        if let Some(before) = self.behind.take() {
+            match before.landing().await {
+                Some(Outcome::Renewed(new)) if new.generation > self.session.generation => {
+                    self.session = new;
+                },
+                Some(Outcome::Ended) => return Some(Outcome::Ended),
+                Some(Outcome::Renewed(_) | Outcome::Spent(_) | Outcome::Unheard(_)) | None => {},
+            }
+        }
+        self.took_off.get_or_init(Instant::now);
+        None
+    }
+
     pub(super) fn land(self, outcome: Outcome) {
         self.landing.send_replace(Some((Instant::now(), outcome)));
     }
 }
 
 impl Flights {
-    /// What to wait for, and the flight to make if none serves `session`.
+    /// What to wait for, and the flight to make if none serves `session`, of which a mark was learnt at `marked`.
     pub(super) fn join(
         &self,
         session: &Arc<Session>,
+        marked: Option<Instant>,
         now: Timestamp,
         deadlines: &Deadlines,
     ) -> (Waiting, Option<Ticket>) {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = flights.get(&session.id);
-        if let Some(flight) = known.filter(|flight| flight.serves(session, now, deadlines)) {
-            return (Waiting(flight.0.clone()), None);
+        let serves = |flight: &&Flight| flight.serves(session, marked, now, deadlines);
+        if let Some(flight) = known.filter(serves) {
+            return (Waiting(flight.landing.clone()), None);
         }
         let newer = known.and_then(|flight| flight.newer_than(session));
+        let behind = known.and_then(Flight::under_way);
         sweep(&mut flights);
         let (landing, landed) = watch::channel(None);
-        flights.insert(session.id, Flight(landed.clone()));
+        let took_off = TakeOff::default();
+        let flight = Flight { landing: landed.clone(), took_off: took_off.clone() };
+        flights.insert(session.id, flight);
         let session = newer.unwrap_or_else(|| session.clone());
-        (Waiting(landed), Some(Ticket { session, landing }))
+        (Waiting(landed), Some(Ticket { session, landing, took_off, behind }))
+    }
+
+    /// The newest copy of `session`, one that is in the air included if it lands within `patience`.
+    pub(super) async fn newest(&self, session: Arc<Session>, patience: Duration) -> Arc<Session> {
+        let Some(waiting) = self.known(&session.id) else { return session };
+        match waiting.outcome(patience).await {
+            Some(Outcome::Renewed(new)) if new.generation > session.generation => new,
+            _ => session,
+        }
+    }
+
+    fn known(&self, id: &SessionId) -> Option<Waiting> {
+        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.get(id).map(|flight| Waiting(flight.landing.clone()))
     }
 }
 
@@ -78,7 +121,7 @@ impl Flights {
     pub async fn landed(&self, patience: Duration) {
         let under_way = {
             let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let flights = flights.values().map(|flight| Waiting(flight.0.clone()));
+            let flights = flights.values().map(|flight| Waiting(flight.landing.clone()));
             flights.collect::<Vec<_>>()
         };
         let all = async {
@@ -93,10 +136,26 @@ impl Flights {
 
 impl Flight {
     /// Whether this flight answers for `session` too, instead of a new one.
-    fn serves(&self, session: &Session, now: Timestamp, deadlines: &Deadlines) -> bool {
-        let Some((landed, outcome)) = &*self.0.borrow() else { return !self.is_lost() };
+    fn serves(
+        &self,
+        session: &Session,
+        marked: Option<Instant>,
+        now: Timestamp,
+        deadlines: &Deadlines,
+    ) -> bool {
+        let asked_before = self.asked_before(marked);
+        let Some((landed, outcome)) = &*self.landing.borrow() else {
+            return !asked_before && !self.is_lost();
+        };
         let age = landed.elapsed();
         match outcome {
+            Outcome::Renewed(_) | Outcome::Unheard(_) if asked_before => false,
+            // The mark and the word are of one second.
+            Outcome::Renewed(new) if marked.is_some() => {
+                age < REMEMBERED
+                    && new.generation >= session.generation
+                    && is_fresh(new, now, deadlines)
+            },
             Outcome::Renewed(new) if new.generation > session.generation => {
                 age < REMEMBERED && is_fresh(new, now, deadlines)
             },
@@ -115,7 +174,7 @@ impl Flight {
 
     /// The copy that this flight has brought, if it is newer; the tokens of an older one are dead.
     fn newer_than(&self, session: &Session) -> Option<Arc<Session>> {
-        match &*self.0.borrow() {
+        match &*self.landing.borrow() {
             Some((_, Outcome::Renewed(new))) if new.generation > session.generation => {
                 Some(new.clone())
             },
@@ -123,14 +182,25 @@ impl Flight {
         }
     }
 
+    /// Whether GitLab was asked before a mark that was learnt at `marked`; one that waits for its turn will ask after it.
+    fn asked_before(&self, marked: Option<Instant>) -> bool {
+        marked.zip(self.took_off.get()).is_some_and(|(marked, took_off)| *took_off <= marked)
+    }
+
+    /// What to wait for, if it has not landed.
+    fn under_way(&self) -> Option<Waiting> {
+        let is_under_way = self.landing.borrow().is_none() && !self.is_lost();
+        is_under_way.then(|| Waiting(self.landing.clone()))
+    }
+
     /// Whether its task has died on the way.
     fn is_lost(&self) -> bool {
-        self.0.has_changed().is_err()
+        self.landing.has_changed().is_err()
     }
 
     /// Whether nobody can profit from it any more.
     fn is_over(&self) -> bool {
-        let landed = self.0.borrow().as_ref().map(|(landed, _)| landed.elapsed());
+        let landed = self.landing.borrow().as_ref().map(|(landed, _)| landed.elapsed());
         landed.map_or_else(|| self.is_lost(), |age| age >= REMEMBERED)
     }
 }
@@ -141,9 +211,14 @@ pub struct Waiting(watch::Receiver<Landing>);
 
 impl Waiting {
     /// What came of it, if it comes within `patience`.
-    pub async fn outcome(mut self, patience: Duration) -> Option<Outcome> {
-        let landed = timeout(patience, self.0.wait_for(Option::is_some)).await.ok()?;
-        landed.ok()?.as_ref().map(|(_, outcome)| outcome.clone())
+    pub async fn outcome(self, patience: Duration) -> Option<Outcome> {
+        timeout(patience, self.landing()).await.ok().flatten()
+    }
+
+    /// What came of it; none if it was lost.
+    async fn landing(mut self) -> Option<Outcome> {
+        let landed = self.0.wait_for(Option::is_some).await.ok()?;
+        landed.as_ref().map(|(_, outcome)| outcome.clone())
     }
 
     /// What came of it, if it has landed already.
@@ -182,7 +257,7 @@ mod tests {
     /// Seconds for which a flight answers for a session of generation 1.
     async fn serves_for(flight: &Flight) -> u64 {
         let mut seconds = 0;
-        while seconds < 3600 && flight.serves(&session(1), NOW, &DEADLINES) {
+        while seconds < 3600 && flight.serves(&session(1), None, NOW, &DEADLINES) {
             advance(Duration::from_secs(1)).await;
             seconds += 1;
         }
@@ -190,13 +265,17 @@ mod tests {
     }
 
     async fn landed_serves_for(outcome: Outcome) -> u64 {
-        serves_for(&Flight(watch::channel(Some((Instant::now(), outcome))).1)).await
+        serves_for(&flight(watch::channel(Some((Instant::now(), outcome))).1)).await
+    }
+
+    fn flight(landing: watch::Receiver<Landing>) -> Flight {
+        Flight { landing, took_off: TakeOff::default() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_flight_brought_is_remembered_for_a_while_and_never_for_good() {
         let (_sender, under_way) = watch::channel(None);
-        assert_eq!(serves_for(&Flight(under_way)).await, 3600, "it is under way");
+        assert_eq!(serves_for(&flight(under_way)).await, 3600, "it is under way");
         assert_eq!(landed_serves_for(Outcome::Renewed(session(2))).await, 60);
         assert_eq!(landed_serves_for(Outcome::Renewed(session(1))).await, 5, "nothing newer");
         assert_eq!(landed_serves_for(Outcome::Renewed(session(0))).await, 0, "of an older copy");
@@ -212,35 +291,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ages_count_from_the_landing() {
         let (flights, old) = (Flights::default(), session(1));
-        let (_, ticket) = flights.join(&old, NOW, &DEADLINES);
+        let (_, ticket) = flights.join(&old, None, NOW, &DEADLINES);
         advance(Duration::from_secs(59)).await;
         ticket.unwrap().land(Outcome::Renewed(session(2)));
         advance(Duration::from_secs(59)).await;
-        assert!(flights.join(&old, NOW, &DEADLINES).1.is_none());
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_none());
         advance(Duration::from_secs(1)).await;
-        assert!(flights.join(&old, NOW, &DEADLINES).1.is_some());
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flight_that_is_lost_makes_room_for_another() {
         let (flights, old) = (Flights::default(), session(1));
-        let (waiting, ticket) = flights.join(&old, NOW, &DEADLINES);
-        assert!(flights.join(&old, NOW, &DEADLINES).1.is_none(), "it is under way");
+        let (waiting, ticket) = flights.join(&old, None, NOW, &DEADLINES);
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_none(), "it is under way");
         drop(ticket);
         assert!(waiting.outcome(Duration::from_secs(1)).await.is_none());
-        assert!(flights.join(&old, NOW, &DEADLINES).1.is_some());
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn lost_and_landed_flights_are_swept() {
         let flights = Flights::default();
         for _ in 0..10_000 {
-            let (_, ticket) = flights.join(&session(1), NOW, &DEADLINES);
+            let (_, ticket) = flights.join(&session(1), None, NOW, &DEADLINES);
             drop(ticket);
         }
         assert!(flights.0.lock().unwrap().len() < 5000);
         for _ in 0..10_000 {
-            let (_, ticket) = flights.join(&session(1), NOW, &DEADLINES);
+            let (_, ticket) = flights.join(&session(1), None, NOW, &DEADLINES);
             ticket.unwrap().land(Outcome::Ended);
             advance(Duration::from_secs(1)).await;
         }
@@ -252,11 +331,96 @@ mod tests {
         let flights = Flights::default();
         let old = session(1);
         let newer = Arc::new(Session { generation: 2, ..Session::clone(&old) });
-        let (_, ticket) = flights.join(&old, NOW, &DEADLINES);
+        let (_, ticket) = flights.join(&old, None, NOW, &DEADLINES);
         ticket.unwrap().land(Outcome::Renewed(newer));
-        assert!(flights.join(&old, NOW, &DEADLINES).1.is_none());
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_none());
         let later = NOW + DEADLINES.recheck + Duration::from_secs(1);
-        let (_, ticket) = flights.join(&old, later, &DEADLINES);
+        let (_, ticket) = flights.join(&old, None, later, &DEADLINES);
         assert_eq!(ticket.unwrap().session.generation, 2, "its tokens are alive");
+    }
+
+    /// A newer copy of the same session.
+    fn renewed(old: &Session, generation: u32) -> Arc<Session> {
+        Arc::new(Session { generation, ..old.clone() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_word_from_before_a_mark_answers_nobody_and_one_from_after_it_does() {
+        let (flights, old) = (Flights::default(), session(1));
+        let (_, ticket) = flights.join(&old, None, NOW, &DEADLINES);
+        let mut ticket = ticket.unwrap();
+        assert!(ticket.take_off().await.is_none());
+        ticket.land(Outcome::Renewed(renewed(&old, 2)));
+        let marked = Some(Instant::now());
+        let (_, ticket) = flights.join(&old, marked, NOW, &DEADLINES);
+        let mut ticket = ticket.expect("GitLab must be asked again");
+        assert_eq!(ticket.session.generation, 2, "its tokens are alive");
+        advance(Duration::from_millis(1)).await;
+        assert!(ticket.take_off().await.is_none());
+        assert!(flights.join(&old, marked, NOW, &DEADLINES).1.is_none(), "it is under way");
+        ticket.land(Outcome::Renewed(renewed(&old, 3)));
+        for copy in [1, 2, 3] {
+            let copy = renewed(&old, copy);
+            assert!(flights.join(&copy, marked, NOW, &DEADLINES).1.is_none(), "asked after it");
+        }
+        advance(REMEMBERED).await;
+        assert!(flights.join(&old, marked, NOW, &DEADLINES).1.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_word_from_before_a_mark_is_no_answer_either() {
+        let (flights, old) = (Flights::default(), session(1));
+        let (_, ticket) = flights.join(&old, None, NOW, &DEADLINES);
+        let mut ticket = ticket.unwrap();
+        ticket.take_off().await;
+        ticket.land(Outcome::Unheard(None));
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_none());
+        assert!(flights.join(&old, Some(Instant::now()), NOW, &DEADLINES).1.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_one_session_one_flight_is_in_the_air_and_one_at_most_waits_behind_it() {
+        let (flights, old) = (Flights::default(), session(1));
+        let (_, first) = flights.join(&old, None, NOW, &DEADLINES);
+        let mut first = first.unwrap();
+        first.take_off().await;
+        let (waiting, second) = flights.join(&old, Some(Instant::now()), NOW, &DEADLINES);
+        let mut second = second.expect("the first one asked too early");
+        for _ in 0..3 {
+            advance(Duration::from_secs(1)).await;
+            let mark = Some(Instant::now());
+            assert!(flights.join(&old, mark, NOW, &DEADLINES).1.is_none(), "it has yet to ask");
+        }
+        let early = timeout(Duration::from_secs(5), second.take_off()).await;
+        assert!(early.is_err(), "two refreshes at once");
+        // Cut off, the wait is over; a task would go on.
+        let (_, third) = flights.join(&old, Some(Instant::now()), NOW, &DEADLINES);
+        assert!(third.is_none());
+        first.land(Outcome::Renewed(renewed(&old, 2)));
+        assert!(second.take_off().await.is_none());
+        second.land(Outcome::Renewed(renewed(&old, 3)));
+        let outcome = waiting.outcome(Duration::from_secs(1)).await;
+        assert!(matches!(outcome, Some(Outcome::Renewed(new)) if new.generation == 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_a_flight_flies_with_what_it_brought() {
+        for (brought, flies) in [
+            (Outcome::Renewed(session(2)), Some(2)),
+            (Outcome::Unheard(None), Some(1)),
+            (Outcome::Spent(1), Some(1)),
+            (Outcome::Ended, None),
+        ] {
+            let (flights, old) = (Flights::default(), session(1));
+            let (_, first) = flights.join(&old, None, NOW, &DEADLINES);
+            let mut first = first.unwrap();
+            first.take_off().await;
+            let (_, second) = flights.join(&old, Some(Instant::now()), NOW, &DEADLINES);
+            let mut second = second.unwrap();
+            first.land(brought.clone());
+            let over = second.take_off().await;
+            let generation = over.is_none().then_some(second.session.generation);
+            assert_eq!(generation, flies, "{brought:?}");
+        }
     }
 }

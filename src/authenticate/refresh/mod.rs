@@ -27,7 +27,7 @@ use self::flights::{Waiting, is_fresh};
 use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
-    session::{Deadlines, Overlay, Put, Session, Store, Tokens, Turn},
+    session::{Deadlines, Marks, Overlay, Put, Session, Store, Tokens, Turn},
     telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
@@ -62,6 +62,8 @@ pub struct Refresher {
     pub background: Handle,
     /// Gets what comes of them.
     pub store: Arc<Store>,
+    /// What hooks have said.
+    pub marks: Arc<Marks>,
     /// How long sessions last.
     pub deadlines: Deadlines,
     /// What operators see.
@@ -73,15 +75,39 @@ pub struct Refresher {
 impl Refresher {
     /// Lets `session` ask `provider`, beside the request; joins a flight that is in the air or has just landed.
     pub fn begin(self: &Arc<Self>, session: &Arc<Session>, provider: &Arc<Provider>) -> Waiting {
-        let (waiting, ticket) = self.flights.join(session, self.clock.now(), &self.deadlines);
-        if let Some(ticket) = ticket {
+        let marked = self.marks.learnt(session);
+        let (waiting, ticket) =
+            self.flights.join(session, marked, self.clock.now(), &self.deadlines);
+        if let Some(mut ticket) = ticket {
             let (this, provider) = (self.clone(), provider.clone());
             self.background.spawn(async move {
-                let outcome = this.fly(&ticket.session, &provider).await;
+                let outcome = match ticket.take_off().await {
+                    Some(outcome) => outcome,
+                    None => this.fly(&ticket.session, &provider).await,
+                };
                 ticket.land(outcome);
             });
         }
         waiting
+    }
+
+    /// Revokes the tokens of `session`, which has ended, at `provider`, beside everything else; whether that works matters to nobody but the log.
+    pub fn revoke_tokens(self: &Arc<Self>, session: Arc<Session>, provider: &Arc<Provider>) {
+        let (this, provider) = (self.clone(), provider.clone());
+        self.background.spawn(async move {
+            // A refresh under way would leave a new pair behind.
+            let session = this.flights.newest(session, LONGEST).await;
+            let tokens = &session.tokens;
+            let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
+            if let Err(error) = provider.revoke(token).await {
+                tracing::warn!(
+                    gitlab = provider.name(),
+                    user = %session.identity,
+                    error = causes(&error),
+                    "the tokens of somebody who signed out could not be revoked at GitLab"
+                );
+            }
+        });
     }
 
     async fn fly(&self, session: &Arc<Session>, provider: &Provider) -> Outcome {
@@ -164,9 +190,15 @@ impl Refresher {
 
     /// Whether `newest` is all that a flight for `session` could bring.
     fn is_good(&self, newest: &Session, session: &Session, now: Timestamp) -> bool {
+        self.is_word(newest, session, now) && !newest.is_token_due(now)
+    }
+
+    /// Whether `newest` has a good word of GitLab's that `session` has not. When another replica asked is known by its date alone: if that is near a hook's,
+    /// it may have been before.
+    fn is_word(&self, newest: &Session, session: &Session, now: Timestamp) -> bool {
         newest.generation > session.generation
             && is_fresh(newest, now, &self.deadlines)
-            && !newest.is_token_due(now)
+            && self.marks.learnt(newest).is_none()
     }
 
     /// Asks GitLab without knowing whether another replica does the same. A refresh token that both spend would cost the session, so none is, until
@@ -206,7 +238,8 @@ impl Refresher {
         match known.overlay {
             Some(Overlay::Revoked) => Outcome::Ended,
             Some(Overlay::Newer(newer)) if newer.generation > generation => {
-                match is_fresh(&newer, now, &self.deadlines) {
+                let is_fresh = is_fresh(&newer, now, &self.deadlines);
+                match is_fresh && self.marks.learnt(&newer).is_none() {
                     true => Outcome::Renewed(newer),
                     false => {
                         self.ask(Session::clone(&newer), provider, Refreshing::Allowed, now).await
@@ -388,6 +421,8 @@ const TURN: Duration = Duration::from_secs(30);
 
 /// How soon a flight looks again whether another replica's has landed.
 const LOOK: Duration = Duration::from_millis(50);
+/// No flight takes longer: two calls and a refresh, with their waits for a turn.
+const LONGEST: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests;

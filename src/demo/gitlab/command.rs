@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     applications::{Application, may_register},
+    hooks::{self, Hook},
     keys::Tamper,
     people::{Place, Role, User, UserState, Visibility},
     state::{Instance, PersonalToken, World},
@@ -89,6 +90,10 @@ pub enum Command {
     Tamper(Tamper),
     /// Lays members over a JSON answer; an empty object makes it right again.
     Overlay { document: Document, members: Map<String, Value> },
+    /// Tells changes of people and groups to this `http` URL from now on, as a system hook with this secret token.
+    AddHook { url: String, token: String },
+    /// Forgets all hooks.
+    ClearHooks,
     /// Registers an application, or replaces the one of that id.
     Register(Application),
     /// Removes an application.
@@ -116,17 +121,32 @@ pub enum CommandError {
     /// No application may have this redirect URI.
     #[error("{0:?} can't be a redirect URI: it must be absolute and have no fragment")]
     RedirectUri(String),
+    /// No hook may have this URL.
+    #[error("{0:?} can't be called by a hook: it must be an http URL")]
+    HookUrl(String),
     /// Too much at once.
     #[error("at most {0} at once")]
     TooMany(u32),
 }
 
+/// Hooks at once.
+const HOOKS: usize = 8;
+
 /// Groups that one command may make.
 const GROUPS_AT_ONCE: u32 = 50_000;
 
 impl Instance {
-    /// Carries out one command.
+    /// Carries out one command, and tells the hooks of it.
     pub(super) fn apply(&self, command: Command) -> Result<(), CommandError> {
+        let event = hooks::event(&self.world(), &command);
+        self.carry_out(command)?;
+        if let Some(event) = event {
+            self.messenger.send(&self.world(), &event);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, command: Command) -> Result<(), CommandError> {
         let now = self.clock.now();
         let world = &mut *self.world();
         match command {
@@ -210,6 +230,13 @@ impl Instance {
             Command::SetSilent { silent } => world.switches.silent = silent,
             Command::Tamper(tamper) => world.switches.tamper = tamper,
             Command::Overlay { document, members } => world.switches.overlay(document, members),
+            Command::AddHook { url, token } => {
+                world.hooks.push(Hook::new(&url, token)?);
+                // The oldest goes when somebody keeps adding.
+                let many = world.hooks.len().saturating_sub(HOOKS);
+                world.hooks.drain(..many);
+            },
+            Command::ClearHooks => world.hooks.clear(),
             Command::Register(application) => world.register(application)?,
             Command::Unregister { client_id } => {
                 let before = world.applications.len();

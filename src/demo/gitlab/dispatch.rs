@@ -84,9 +84,15 @@ pub(super) async fn respond(
     let Some(fault) = fault else {
         return Ok(marked(route(&gitlab, &asked)));
     };
-    tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+    let delay = Duration::from_millis(fault.delay_ms);
+    if matches!(fault.failure, Failure::LateReply) {
+        let answer = marked(route(&gitlab, &asked));
+        tokio::time::sleep(delay).await;
+        return Ok(answer);
+    }
+    tokio::time::sleep(delay).await;
     match fault.failure {
-        Failure::Slow => Ok(marked(route(&gitlab, &asked))),
+        Failure::Slow | Failure::LateReply => Ok(marked(route(&gitlab, &asked))),
         Failure::Answer { status, body, content_type, retry_after } => {
             Ok(marked(switches::failed(status, &content_type, retry_after.as_deref(), &body)))
         },

@@ -6,7 +6,7 @@
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
-    pages,
+    hooks, pages,
     people::{User, UserState},
     state::{Browser, Instance, World, random_hex},
 };
@@ -126,6 +126,9 @@ pub(super) fn sign_in(gitlab: &Instance, headers: &HeaderMap, form: &Params) -> 
         return visit.finish(pages::chooser(gitlab, &world, &visit, &return_to, alert));
     };
     if let Some(alert) = refusal(&chosen) {
+        if let Some(event) = hooks::failed_login(&chosen) {
+            gitlab.messenger.send(&world, &event);
+        }
         return visit.finish(pages::chooser(gitlab, &world, &visit, &return_to, Some(alert)));
     }
     if let Some(user) = world.directory.user_mut(chosen.id) {

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     applications::Application,
+    hooks::{Hook, Messenger},
     keys::Keys,
     people::{Directory, User},
     seed,
@@ -32,6 +33,7 @@ pub(super) struct Instance {
     /// Whether strangers may reach it, so any `Host` is fine.
     pub(super) public: bool,
     pub(super) keys: RwLock<Keys>,
+    pub(super) messenger: Messenger,
     world: Mutex<World>,
 }
 
@@ -44,7 +46,8 @@ impl Instance {
         keys: Keys,
     ) -> Self {
         let world = Mutex::new(World::new(clock.now()));
-        Self { clock, base_path, external_url, public, keys: RwLock::new(keys), world }
+        let (keys, messenger) = (RwLock::new(keys), Messenger::start());
+        Self { clock, base_path, external_url, public, keys, messenger, world }
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
@@ -71,6 +74,7 @@ pub(super) struct World {
     pub(super) personal: Vec<PersonalToken>,
     pub(super) browsers: Capped<Browser>,
     pub(super) switches: Switches,
+    pub(super) hooks: Vec<Hook>,
     pub(super) next_id: u64,
 }
 
@@ -95,6 +99,7 @@ impl World {
             tokens: Tokens::default(),
             browsers: Capped::new(10_000),
             switches: Switches::default(),
+            hooks: Vec::new(),
             next_id: 1000,
         }
     }

@@ -64,6 +64,8 @@ pub enum Failure {
         #[serde(default)]
         retry_after: Option<String>,
     },
+    /// The right answer at once, but the delay comes before it is sent.
+    LateReply,
     /// The request is carried out, then the connection closes without a reply.
     DropReply,
     /// The connection closes at once; nothing is done.

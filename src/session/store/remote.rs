@@ -6,6 +6,7 @@
 //!                                      v  the session, sealed    w  what operators list of it, sealed
 //! {prefix}l:{hash of the id}   string  whose turn it is to ask GitLab; five seconds, renewed while it is used
 //! {prefix}index                zset    hashes of ids by their end, for lists
+//! {prefix}marks                zset    marks of hooks, sealed, by their moment
 //! ```
 //!
 //! Each script and command touches one key, so all of it works in a cluster. Every key ends by itself. Ids are random and only their hashes are
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    session::{KeyRing, Purpose, Session, SessionId, codec, payload},
+    session::{KeyRing, Mark, Purpose, Session, SessionId, Whom, codec, payload},
 };
 
 /// The store in Redis.
@@ -43,6 +44,8 @@ pub(super) struct Remote {
     pub(super) local: Arc<Memory>,
     /// What this process has written lately, or could not: the watch writes it again when Redis is back.
     pub(super) written: Mutex<HashMap<SessionId, Instant>>,
+    /// Marks that the other replicas have not been told of.
+    pub(super) untold: Mutex<Vec<Mark>>,
     /// Writes beside requests, so that a slow Redis gathers no heap of them.
     beside: Arc<Semaphore>,
     watch: Mutex<Option<AbortHandle>>,
@@ -59,6 +62,7 @@ impl Remote {
             keys: ArcSwap::new(means.keys.clone()),
             local,
             written: Mutex::default(),
+            untold: Mutex::default(),
             beside: Arc::new(Semaphore::new(BESIDE)),
             watch: Mutex::default(),
             means,
@@ -218,6 +222,34 @@ impl Remote {
         }
     }
 
+    /// Has the watch tell the other replicas of `mark`.
+    pub(super) fn tell(&self, mark: Mark) {
+        let mut untold = self.lock_untold();
+        if untold.len() >= UNTOLD {
+            // Too many to name while Redis is away: all of that GitLab's.
+            untold.retain(|other| other.gitlab != mark.gitlab);
+            untold.push(Mark { whom: Whom::Everybody, ..mark });
+        } else {
+            untold.push(mark);
+        }
+        drop(untold);
+        self.link.failed.notify_one();
+    }
+
+    /// `mark` as the other replicas read it.
+    pub(super) fn sealed_mark(&self, mark: &Mark) -> Option<String> {
+        let plain = serde_json::to_vec(mark).ok()?;
+        let (keys, key) = (self.keys.load(), self.key_of("marks"));
+        keys.seal(Purpose::Store, "mark", &key, &plain, &self.means.random).ok()
+    }
+
+    /// The mark in `sealed`, if one of the keys has sealed it.
+    pub(super) fn opened_mark(&self, sealed: &str) -> Option<Mark> {
+        let key = self.key_of("marks");
+        let opened = self.keys.load().open(Purpose::Store, "mark", &key, sealed).ok()?;
+        serde_json::from_slice(&opened.bytes).ok()
+    }
+
     /// All sessions that have not ended, the last that began first.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, Unavailable> {
         let (index, now) = (self.key_of("index"), self.means.clock.now().unix());
@@ -304,6 +336,10 @@ impl Remote {
         if written.len() < WRITTEN || written.contains_key(&id) {
             written.insert(id, Instant::now());
         }
+    }
+
+    pub(super) fn lock_untold(&self) -> std::sync::MutexGuard<'_, Vec<Mark>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_written(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Instant>> {
@@ -484,6 +520,9 @@ const REPEAT: Duration = Duration::from_mins(1);
 
 /// How many writes are remembered for that.
 const WRITTEN: usize = 1 << 16;
+
+/// How many marks wait to be told.
+const UNTOLD: usize = 1000;
 
 /// How many writes run beside requests.
 const BESIDE: usize = 256;

@@ -13,6 +13,8 @@ use super::{Unavailable, remote::Remote};
 /// Runs until the store is gone.
 pub(super) async fn run(remote: Weak<Remote>) {
     let mut told: Option<Instant> = None;
+    // Whether all marks that count were heard of up to the last look.
+    let mut heard = false;
     while let Some(remote) = remote.upgrade() {
         match look(&remote).await {
             Ok(()) => {
@@ -22,6 +24,8 @@ pub(super) async fn run(remote: Weak<Remote>) {
                     told = None;
                 }
                 remote.means.metrics.store_up(true);
+                let back = if heard { HEAR } else { remote.means.marks.lasts() };
+                heard = exchange_marks(&remote, back).await.is_ok();
                 if remote.link.was_suspect() {
                     remote.write_again().await;
                 } else {
@@ -29,6 +33,7 @@ pub(super) async fn run(remote: Weak<Remote>) {
                 }
             },
             Err(error) => {
+                heard = false;
                 remote.link.breaks(&error);
                 remote.means.metrics.store_up(false);
                 if told.is_none_or(|told| told.elapsed() >= TELL) {
@@ -53,6 +58,38 @@ async fn look(remote: &Remote) -> Result<(), Unavailable> {
     let swept = remote.link.probe::<u64>(&sweep).await;
     remote.count("sweep", swept).map(drop)
 }
+
+/// Tells the other replicas of marks, and hears of theirs of the last time, as far `back` as that goes. What fails is tried again at the next look.
+async fn exchange_marks(remote: &Remote, back: Duration) -> Result<(), Unavailable> {
+    let (key, now) = (remote.key_of("marks"), remote.means.clock.now());
+    let lasts = remote.means.marks.lasts();
+    let untold = std::mem::take(&mut *remote.lock_untold());
+    for (index, mark) in untold.iter().enumerate() {
+        let Some(sealed) = remote.sealed_mark(mark) else { continue };
+        let add = cmd("ZADD").arg(&key).arg(mark.at.unix()).arg(sealed).to_owned();
+        let keep = cmd("EXPIRE").arg(&key).arg(lasts.as_secs().max(1)).to_owned();
+        let told = async {
+            remote.link.run::<u64>(&add).await?;
+            remote.link.run::<u64>(&keep).await
+        };
+        if let Err(error) = remote.count("mark", told.await) {
+            let rest = untold.get(index..).unwrap_or_default();
+            remote.lock_untold().extend_from_slice(rest);
+            return Err(error);
+        }
+    }
+    let over = cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg((now - lasts).unix()).to_owned();
+    remote.link.run::<u64>(&over).await?;
+    let range = cmd("ZRANGEBYSCORE").arg(&key).arg((now - back).unix()).arg("+inf").to_owned();
+    let heard: Vec<String> = remote.link.run(&range).await?;
+    for mark in heard.iter().filter_map(|sealed| remote.opened_mark(sealed)) {
+        remote.means.marks.merge(mark, now);
+    }
+    Ok(())
+}
+
+/// How far back a look for marks goes that follows another one: beyond what clocks differ by.
+const HEAR: Duration = Duration::from_secs(90);
 
 const TICK: Duration = Duration::from_secs(1);
 

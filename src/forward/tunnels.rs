@@ -1,0 +1,282 @@
+//! All tunnels of a process: counted, limited, ended together, and for each session the ones that are open by its leave.
+//!
+//! ```text
+//! reserve ─▶ Place (kept by the tunnel) ─▶ dropped when the tunnel ends
+//!               └─▶ Held: for which session and what it was asked; whoever looks after it may close it
+//! ```
+//!
+//! Whether a tunnel may stay open is the gate's to say; those that nobody's session has opened are nobody's to close but by ending all.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    refusal::Refusal,
+    session::{Session, SessionId},
+    target::Target,
+};
+
+/// All upgraded connections of the process.
+#[derive(Debug)]
+pub struct Tunnels {
+    limit: usize,
+    open: AtomicUsize,
+    end: CancellationToken,
+    held: Mutex<HashMap<SessionId, Vec<Arc<Held>>>>,
+}
+
+/// By whose leave a tunnel is opened, and to what.
+#[derive(Debug)]
+pub struct Holder {
+    /// The session of the request that asked for it.
+    pub session: Arc<Session>,
+    /// What that request asked for.
+    pub target: Target,
+}
+
+/// A tunnel that is open by leave of a session.
+#[derive(Debug)]
+pub struct Held {
+    session: Mutex<Arc<Session>>,
+    target: Target,
+    moved: AtomicBool,
+    end: CancellationToken,
+}
+
+impl Tunnels {
+    /// At most `limit` at once.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            open: AtomicUsize::new(0),
+            end: CancellationToken::new(),
+            held: Mutex::default(),
+        })
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Closes every tunnel, also those that are just being opened.
+    pub fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// Those that are open by leave of a session, one list for each session.
+    pub fn held(&self) -> Vec<Vec<Arc<Held>>> {
+        self.sessions().values().cloned().collect()
+    }
+
+    /// A place for one more tunnel, kept until dropped.
+    pub(super) fn reserve(self: &Arc<Self>, holder: Option<Holder>) -> Result<Place, Refusal> {
+        self.open
+            .fetch_update(Relaxed, Relaxed, |open| (open < self.limit).then_some(open + 1))
+            .map_err(|_| Refusal::Exhausted("tunnels"))?;
+        let mut place = Place { tunnels: Arc::clone(self), held: None };
+        if let Some(Holder { session, target }) = holder {
+            let mut sessions = self.sessions();
+            let all = sessions.entry(session.id).or_default();
+            if all.len() >= OF_ONE_SESSION {
+                drop(sessions);
+                return Err(Refusal::Exhausted("session_tunnels"));
+            }
+            let held = Arc::new(Held {
+                session: Mutex::new(session),
+                target,
+                moved: AtomicBool::new(false),
+                end: self.end.child_token(),
+            });
+            all.push(held.clone());
+            place.held = Some(held);
+        }
+        Ok(place)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Vec<Arc<Held>>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// The newest copy of the session that is known here.
+    pub fn session(&self) -> Arc<Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was asked for when it was opened.
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Takes over a newer copy of the session: the tokens of the older one may be dead.
+    pub fn renew(&self, session: &Arc<Session>) {
+        let mut known = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.generation > known.generation {
+            known.clone_from(session);
+        }
+    }
+
+    /// Whether anything has passed since this was last asked.
+    pub fn has_moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    /// Ends it; true for who does so first.
+    pub fn close(&self) -> bool {
+        let is_open = !self.end.is_cancelled();
+        self.end.cancel();
+        is_open
+    }
+}
+
+/// One tunnel's place among all.
+#[derive(Debug)]
+pub(super) struct Place {
+    tunnels: Arc<Tunnels>,
+    held: Option<Arc<Held>>,
+}
+
+impl Place {
+    /// Waits until the tunnel must end.
+    pub(super) async fn ended(&self) {
+        match &self.held {
+            Some(held) => held.end.cancelled().await,
+            None => self.tunnels.end.cancelled().await,
+        }
+    }
+
+    /// Notes that something passes.
+    pub(super) fn moves(&self) {
+        if let Some(held) = &self.held {
+            held.moved.store(true, Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.tunnels.open.fetch_sub(1, Relaxed);
+        let Some(held) = self.held.take() else { return };
+        let id = held.session().id;
+        let mut sessions = self.tunnels.sessions();
+        if let Some(all) = sessions.get_mut(&id) {
+            all.retain(|other| !Arc::ptr_eq(other, &held));
+            if all.is_empty() {
+                sessions.remove(&id);
+            }
+        }
+    }
+}
+
+/// How many tunnels one session may have at once: a window for each in a crowd of tabs, and no way to use up the places of all.
+const OF_ONE_SESSION: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        config::TrustedProxies,
+        identity::Identity,
+        session::{Random, Tokens},
+        target::{Peer, Trust},
+    };
+
+    fn session() -> Arc<Session> {
+        let identity = Identity {
+            gitlab: "main".into(),
+            issuer: "https://gitlab.example.com".into(),
+            sub: "2".into(),
+            username: "alice".into(),
+            name: String::new(),
+            email: None,
+            groups: Vec::new(),
+        };
+        let now = Timestamp::from_unix(1_790_000_000);
+        let tokens = Tokens {
+            access: String::new().into(),
+            refresh: None,
+            issued: now,
+            expires: now,
+            scope: String::new(),
+        };
+        Arc::new(Session::start(identity, 0, tokens, now, &Random::system()).unwrap())
+    }
+
+    fn holder(session: &Arc<Session>) -> Holder {
+        let request = Request::get("/ws").header("host", "app.test").body(()).unwrap();
+        let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), core: 0 };
+        let trust = Trust::new(&TrustedProxies(Vec::new()));
+        let target = Target::read(&request.into_parts().0, &peer, &trust, None).unwrap();
+        Holder { session: session.clone(), target }
+    }
+
+    #[test]
+    fn a_session_has_its_share_and_places_come_back() {
+        let tunnels = Tunnels::new(1000);
+        let (one, other) = (session(), session());
+        let mut places = Vec::new();
+        for _ in 0..OF_ONE_SESSION {
+            places.push(tunnels.reserve(Some(holder(&one))).unwrap());
+        }
+        for _ in 0..3 {
+            let refused = tunnels.reserve(Some(holder(&one))).unwrap_err();
+            assert!(matches!(refused, Refusal::Exhausted("session_tunnels")));
+        }
+        assert_eq!(tunnels.open(), OF_ONE_SESSION, "what was refused takes no place");
+        let _another = tunnels.reserve(Some(holder(&other))).unwrap();
+        let _public = tunnels.reserve(None).unwrap();
+        assert_eq!((tunnels.held().len(), tunnels.open()), (2, OF_ONE_SESSION + 2));
+        places.pop();
+        places.push(tunnels.reserve(Some(holder(&one))).unwrap());
+        drop(places);
+        assert_eq!((tunnels.held().len(), tunnels.open()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn one_is_closed_alone_and_all_are_ended_together() {
+        let tunnels = Tunnels::new(10);
+        let (one, other) = (session(), session());
+        let places =
+            [Some(holder(&one)), Some(holder(&other)), None].map(|holder| tunnels.reserve(holder));
+        let [first, second, public] = places.map(Result::unwrap);
+        let held = tunnels.held().concat();
+        let firsts = held.iter().find(|held| held.session().id == one.id).unwrap();
+        assert!(firsts.close());
+        assert!(!firsts.close());
+        first.ended().await;
+        for open in [&second, &public] {
+            let ended = tokio::time::timeout(std::time::Duration::from_millis(10), open.ended());
+            assert!(ended.await.is_err());
+        }
+        tunnels.end();
+        second.ended().await;
+        public.ended().await;
+        tunnels.reserve(Some(holder(&one))).unwrap().ended().await;
+    }
+
+    #[test]
+    fn it_tells_once_that_something_moved_and_keeps_the_newest_copy() {
+        let (tunnels, old) = (Tunnels::new(10), session());
+        let place = tunnels.reserve(Some(holder(&old))).unwrap();
+        let held = tunnels.held().concat().pop().unwrap();
+        assert!(!held.has_moved());
+        place.moves();
+        assert!(held.has_moved() && !held.has_moved());
+        let copy = |generation| Arc::new(Session { generation, ..Session::clone(&old) });
+        held.renew(&copy(3));
+        held.renew(&copy(2));
+        assert_eq!(held.session().generation, 3);
+    }
+}
