@@ -15,6 +15,7 @@ use super::{
     people::{Directory, User},
     seed,
     switches::Switches,
+    token::Refreshes,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -71,6 +72,7 @@ pub(super) struct World {
     pub(super) personal: Vec<PersonalToken>,
     pub(super) browsers: Capped<Browser>,
     pub(super) switches: Switches,
+    pub(super) refreshes: Refreshes,
     pub(super) next_id: u64,
 }
 
@@ -95,6 +97,7 @@ impl World {
             tokens: Tokens::default(),
             browsers: Capped::new(10_000),
             switches: Switches::default(),
+            refreshes: Refreshes::default(),
             next_id: 1000,
         }
     }

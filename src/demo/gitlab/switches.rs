@@ -64,6 +64,8 @@ pub enum Failure {
         #[serde(default)]
         retry_after: Option<String>,
     },
+    /// The request is carried out at once, only the reply is delayed.
+    LateReply,
     /// The request is carried out, then the connection closes without a reply.
     DropReply,
     /// The connection closes at once; nothing is done.
