@@ -106,8 +106,7 @@ async fn a_lost_reply_costs_one_way_through_gitlab_at_most() {
 /// The refresher dies before GitLab has done anything: another one takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresher_killed_before_gitlab_acts_signs_nobody_out() {
-    let Orphaned { mut all, mut alice, .. } =
-        killed(Fault::slow(Endpoint::Token, 1, AGES)).await;
+    let Orphaned { mut all, mut alice, .. } = killed(Fault::slow(Endpoint::Token, 1, AGES)).await;
     let authorized = all.gitlab.hits(Endpoint::Authorize);
     assert_eq!(at_once(&alice, "/private", CROWD).await, [200; CROWD]);
     assert_eq!(all.gitlab.refreshes(), Refreshes { granted: 1, refused: 0 });
@@ -174,10 +173,8 @@ async fn gitlab_out_of_reach_is_survived_by_all_replicas_until_grace() {
     assert_eq!(page.status, 503);
     assert!(page.text().contains("You are still signed in"), "{}", page.text());
     gitlab.set_silent(false);
-    until("all of them recover", async || {
-        at_once(&alice, "/private", CROWD).await == [200; CROWD]
-    })
-    .await;
+    until("all of them recover", async || at_once(&alice, "/private", CROWD).await == [200; CROWD])
+        .await;
     assert_eq!(gitlab.hits(Endpoint::Authorize), authorized, "nobody had to sign in again");
     assert_eq!(gitlab.refreshes(), Refreshes { granted: 1, refused: 0 });
 }

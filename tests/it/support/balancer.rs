@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::daemon::{Daemon, free};
 
-/// A running nginx or HAProxy.
+/// A running nginx or `HAProxy`.
 #[derive(Debug)]
 pub struct Balancer {
     pub addr: SocketAddr,
@@ -18,8 +18,8 @@ impl Balancer {
     /// An nginx that keeps connections open and asks the next one when one is gone.
     pub async fn nginx(labgates: &[SocketAddr]) -> Self {
         let (directory, addr) = (tempfile::tempdir().expect("a directory"), free());
-        let servers: String =
-            labgates.iter().map(|addr| format!("server {addr} max_fails=0; ")).collect();
+        let servers: Vec<_> =
+            labgates.iter().map(|addr| format!("server {addr} max_fails=0;")).collect();
         let config = format!(
             "daemon off; master_process off; pid {root}/pid; error_log stderr; worker_processes 1;\n\
              events {{ worker_connections 4096; }}\n\
@@ -30,6 +30,7 @@ impl Balancer {
              proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $http_host;\n\
              proxy_connect_timeout 2s; }} }} }}\n",
             root = directory.path().display(),
+            servers = servers.join(" "),
         );
         let path = directory.path().join("nginx.conf");
         std::fs::write(&path, config).expect("a file");
@@ -38,22 +39,26 @@ impl Balancer {
         Self::run(&mut command, addr, directory).await
     }
 
-    /// An HAProxy that asks only those whose `/readyz`, on the second address, is green.
+    /// An `HAProxy` that asks only those whose `/readyz`, on the second address, is green.
     pub async fn haproxy(labgates: &[(SocketAddr, SocketAddr)]) -> Self {
         let (directory, addr) = (tempfile::tempdir().expect("a directory"), free());
-        let servers: String = labgates
+        let servers: Vec<_> = labgates
             .iter()
             .enumerate()
             .map(|(number, (addr, admin))| {
-                format!("  server labgate{number} {addr} check addr 127.0.0.1 port {}\n", admin.port())
+                format!(
+                    "  server labgate{number} {addr} check addr 127.0.0.1 port {}",
+                    admin.port()
+                )
             })
             .collect();
+        let servers = servers.join("\n");
         let config = format!(
             "global\n  maxconn 4000\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n\
              \x20 timeout server 60s\n  retries 3\n  option redispatch\n  retry-on conn-failure empty-response\n\
              frontend all\n  bind {addr}\n  default_backend labgates\n\
              backend labgates\n  balance roundrobin\n  option httpchk GET /readyz\n\
-             \x20 default-server inter 100ms fall 1 rise 1\n{servers}"
+             \x20 default-server inter 100ms fall 1 rise 1\n{servers}\n"
         );
         let path = directory.path().join("haproxy.cfg");
         std::fs::write(&path, config).expect("a file");

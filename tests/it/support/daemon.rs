@@ -28,7 +28,7 @@ impl Daemon {
         let command = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).stdin(Stdio::null());
         let command = command.stdout(said.try_clone().expect("a file")).stderr(said);
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("{:?}: {error}; tests/run installs it", command.get_program())
+            panic!("{}: {error}; tests/run installs it", command.get_program().display())
         });
         Self { child, log }
     }
@@ -48,13 +48,6 @@ impl Daemon {
         let kill = format!("kill -s {name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
         assert!(status.success(), "{kill}");
-    }
-
-    /// Ends it in good order, or at once if that takes too long.
-    pub async fn end(mut self) {
-        self.signal("TERM");
-        let over = async || self.child.try_wait().expect("our child").map(drop);
-        appears("an end in good order", over).await;
     }
 
     /// What it has said.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::sleep,
 };
 
@@ -179,7 +179,7 @@ impl Redis {
 pub struct Sentinels {
     _directory: TempDir,
     servers: Vec<(SocketAddr, Option<Daemon>)>,
-    sentinels: Vec<(SocketAddr, Daemon)>,
+    watchers: Vec<(SocketAddr, Daemon)>,
 }
 
 impl Sentinels {
@@ -217,14 +217,14 @@ impl Sentinels {
             let command = command.arg(&config).arg("--sentinel").arg("--bind").arg("127.0.0.1");
             sentinels.push((addr, listening(command, root.join("log"), addr).await));
         }
-        let trio = Self { _directory: directory, servers, sentinels };
+        let trio = Self { _directory: directory, servers, watchers: sentinels };
         appears("sentinels that know each other", async || trio.is_complete().then_some(())).await;
         trio
     }
 
     /// The value of `store` in `[session]`.
     pub fn store(&self) -> String {
-        let hosts: Vec<_> = self.sentinels.iter().map(|(addr, _)| addr.to_string()).collect();
+        let hosts: Vec<_> = self.watchers.iter().map(|(addr, _)| addr.to_string()).collect();
         let hosts = hosts.join(",");
         format!("{{ redis = \"redis+sentinel://:{ESCAPED}@{hosts}/mymaster/0\" }}")
     }
@@ -259,7 +259,7 @@ impl Sentinels {
     }
 
     fn ask(&self, number: usize, arguments: &[&str]) -> String {
-        said(cli(self.sentinels[number].0).arg("sentinel").args(arguments))
+        said(cli(self.watchers[number].0).arg("sentinel").args(arguments))
     }
 }
 
@@ -314,9 +314,10 @@ impl Cluster {
             let running = nodes.iter().filter(|(_, daemon)| daemon.is_some());
             running.map(|(addr, _)| *addr).collect::<Vec<_>>()
         };
-        let victim = self.nodes.iter_mut().find(|(addr, daemon)| {
-            daemon.is_some() && role(*addr) == "master"
-        });
+        let victim = self
+            .nodes
+            .iter_mut()
+            .find(|(addr, daemon)| daemon.is_some() && role(*addr) == "master");
         drop(victim.expect("a master").1.take());
         let left = running(&self.nodes);
         appears("a whole cluster", async || {
@@ -340,22 +341,17 @@ impl Cluster {
 
 /// Takes connections and answers everything with bytes that no Redis says.
 #[derive(Debug)]
-pub struct Garbage {
-    addr: SocketAddr,
-    task: JoinHandle<()>,
-}
+pub struct Garbage(JoinHandle<()>);
 
 impl Garbage {
-    pub async fn start() -> Self {
-        Self::at(free()).await
-    }
-
     /// In the place of a Redis that has gone.
     pub async fn at(addr: SocketAddr) -> Self {
-        let listener = TcpListener::bind(addr).await.expect("a free port");
-        let task = tokio::spawn(async move {
+        let listener = TcpListener::bind(addr).await.expect("the port of one that has gone");
+        Self(tokio::spawn(async move {
+            // Ends with this task.
+            let mut connections = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let mut asked = [0; 4096];
                     while let Ok(1..) = stream.read(&mut asked).await {
                         for junk in JUNK {
@@ -365,25 +361,24 @@ impl Garbage {
                     }
                 });
             }
-        });
-        Self { addr, task }
+        }))
     }
 
-    /// The value of `store` in `[session]`.
-    pub fn store(&self) -> String {
-        format!("{{ redis = \"redis://{}/0\" }}", self.addr)
-    }
-}
-
-impl Drop for Garbage {
-    fn drop(&mut self) {
-        self.task.abort();
+    /// Leaves the port.
+    pub async fn end(self) {
+        self.0.abort();
+        drop(self.0.await);
     }
 }
 
 /// Right beginnings without a right end, and no beginning at all.
-const JUNK: [&[u8]; 5] =
-    [b"*3\r\n$99999\r\nHTTP/1.1 200 OK\r\n", b"\xff\xfe\x00", b":not a number\r\n", b"!\r\n", b"\r\n"];
+const JUNK: [&[u8]; 5] = [
+    b"*3\r\n$99999\r\nHTTP/1.1 200 OK\r\n",
+    b"\xff\xfe\x00",
+    b":not a number\r\n",
+    b"!\r\n",
+    b"\r\n",
+];
 
 /// `redis-server` with its files below `root`.
 fn server(root: &Path) -> Command {
@@ -434,11 +429,8 @@ fn certify(root: &Path) {
     let (server, key) = (CertificateParams::new(names).expect("names"), KeyPair::generate());
     let key = key.expect("a key");
     let server = server.signed_by(&key, &authority).expect("a certificate");
-    let files = [
-        ("ca.pem", authority.pem()),
-        ("cert.pem", server.pem()),
-        ("key.pem", key.serialize_pem()),
-    ];
+    let files =
+        [("ca.pem", authority.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())];
     for (name, text) in files {
         std::fs::write(root.join(name), text).expect("a file");
     }

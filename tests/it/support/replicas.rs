@@ -19,7 +19,7 @@ use super::{
 /// Processes behind a balancer; GitLab and the sample app are in this process. They follow the clock of the machine.
 pub struct Replicas {
     pub gitlab: DevGitlab,
-    pub sample: SampleApp,
+    _sample: SampleApp,
     pub labgates: Vec<Replica>,
     pub balancer: Balancer,
 }
@@ -63,7 +63,7 @@ impl Setup {
                 Balancer::nginx(&addresses).await
             },
         };
-        Replicas { gitlab, sample, labgates, balancer }
+        Replicas { gitlab, _sample: sample, labgates, balancer }
     }
 
     /// Starts so many labgates in this process, with `store` as in `[session]`.
