@@ -185,6 +185,8 @@ impl App {
         sleep(timeouts.drain_delay).await;
         let left = self.server.drain(timeouts.drain).await;
         self.shared.tunnels.end();
+        // What was renewed for the last requests must not go with this process.
+        self.shared.settle(SETTLE).await;
         left
     }
 
@@ -208,12 +210,17 @@ impl App {
             self.watches.spawn_on(async move { provider.watch().await }, background);
         }
         let (gate, health, trouble) = (gate.clone(), self.health.clone(), self.trouble.clone());
+        let store = self.shared.store.clone();
         let watch = async move {
             let mut tick = interval(WATCH);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
                 note(&gate, &health);
+                match store.trouble() {
+                    Some(trouble) => health.note("store", &trouble),
+                    None => health.clear("store"),
+                }
                 if let Some(reason) = gate.playground() {
                     trouble.send_replace(Some(reason));
                     return;
@@ -289,6 +296,9 @@ fn admin_settings() -> accept::Settings {
         idle: Duration::from_secs(75),
     }
 }
+
+/// How long a process that ends waits for what is under way to GitLab and the store.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// How often watched things are looked at.
 const WATCH: Duration = Duration::from_secs(3);

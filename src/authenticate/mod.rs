@@ -127,8 +127,9 @@ impl Authenticator {
         renew: bool,
         now: Timestamp,
     ) -> Result<Option<(Arc<Session>, bool)>, Refusal> {
-        let seen = session.seen;
-        let (mut session, mut renew) = match self.store.get(&session.id, now).await {
+        let known = self.store.get(&session, session.until(&self.deadlines), now).await;
+        let seen = known.seen.map_or(session.seen, |seen| seen.max(session.seen));
+        let (mut session, mut renew) = match known.overlay {
             Some(Overlay::Revoked) => return Ok(None),
             Some(Overlay::Newer(newer)) if newer.generation > session.generation => (newer, true),
             Some(Overlay::Newer(_)) | None => (session, renew),
@@ -162,7 +163,7 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, Refusal> {
         let freshness = session.freshness(now, &self.deadlines);
-        if freshness == Freshness::Good {
+        if freshness == Freshness::Good && !session.is_token_due(now) {
             return Ok(Some(session));
         }
         let waiting = self.refresher.begin(&session, provider);

@@ -54,7 +54,7 @@ pub struct Landed {
     /// The URL that was wanted; check it again before following it.
     pub rd: String,
     /// The new session.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// `Set-Cookie` values that keep the session and end the attempt.
     pub set_cookies: Vec<HeaderValue>,
 }
@@ -150,7 +150,7 @@ impl Authenticator {
         slot: OwnedSemaphorePermit,
         site: Site<'_>,
         now: Timestamp,
-    ) -> Result<(Session, HeaderValue), Attempt> {
+    ) -> Result<(Arc<Session>, HeaderValue), Attempt> {
         let provider = self.providers.get(&attempt.wish.gitlab).ok_or(Attempt::UnknownGitLab)?;
         let outcome = self.redeem(provider, answer, attempt, slot, now).await;
         let result = outcome.as_ref().map_or_else(Attempt::code, |_| "signed_in");
@@ -164,6 +164,8 @@ impl Authenticator {
                 "not all groups fit the session cookie; narrow `identity.groups` to those that the application needs"
             );
         }
+        let session = Arc::new(session);
+        self.store.begin(&session, session.until(&self.deadlines), now);
         Ok((session, packed.cookie))
     }
 

@@ -35,8 +35,9 @@ impl Authenticator {
     }
 
     /// Whether somebody or GitLab has ended `session`.
-    pub async fn is_revoked(&self, session: &Session, now: Timestamp) -> bool {
-        matches!(self.store.get(&session.id, now).await, Some(Overlay::Revoked))
+    pub async fn is_revoked(&self, session: &Arc<Session>, now: Timestamp) -> bool {
+        let until = session.until(&self.deadlines);
+        self.store.get(session, until, now).await.overlay == Some(Overlay::Revoked)
     }
 
     async fn revoke(

@@ -47,7 +47,7 @@ pub use self::{
     route::Route,
     secret::{Secret, SecretError},
     server::{Limits, Server, Timeouts, TrustedProxies},
-    session::{CookieSettings, SameSite, Session, StoreKind},
+    session::{CookieSettings, RedisStore, SameSite, Session, StoreKind},
     source::load,
     telemetry::{LogFormat, Telemetry},
     upstream::Upstream,
@@ -83,6 +83,10 @@ impl Config {
             gitlab.client_secret.iter_mut().for_each(|secret| secret.rebase(directory));
         }
         self.session.keys.iter_mut().for_each(|key| key.rebase(directory));
+        if let StoreKind::Redis(store) = &mut self.session.store {
+            store.redis.rebase(directory);
+            store.ca.iter_mut().for_each(rebase);
+        }
         let rules = self.route.iter_mut().filter_map(|route| match &mut route.allow {
             Some(Allow::Rules(rules)) => Some(rules),
             Some(Allow::Public | Allow::SignedIn) | None => None,
@@ -98,7 +102,11 @@ impl Config {
             let secret = gitlab.client_secret.as_ref()?;
             Some((format!("gitlab.{name}.client_secret"), secret))
         });
-        keys.chain(clients)
+        let store = match &self.session.store {
+            StoreKind::Redis(store) => Some(("session.store.redis".into(), &store.redis)),
+            StoreKind::Memory => None,
+        };
+        keys.chain(clients).chain(store)
     }
 
     /// The files that are read when a configuration is loaded: secrets and certificate authorities.
@@ -108,7 +116,11 @@ impl Config {
             Secret::Inline(_) | Secret::Env(_) => None,
         });
         let authorities = self.gitlab.values().filter_map(|gitlab| gitlab.ca.clone());
-        secrets.chain(authorities).collect()
+        let store = match &self.session.store {
+            StoreKind::Redis(store) => store.ca.clone(),
+            StoreKind::Memory => None,
+        };
+        secrets.chain(authorities).chain(store).collect()
     }
 
     /// What is wrong within single tables; whether tables fit each other is checked where the gate is built.

@@ -1,10 +1,10 @@
 //! `[session]`: how a signed-in browser is remembered, and for how long.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{Error, MapAccess, Visitor},
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{Problem, secret::Secret, value};
@@ -62,12 +62,37 @@ pub enum SameSite {
 }
 
 /// Where rotated tokens, newer memberships and revocations are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase", untagged)]
 pub enum StoreKind {
     /// In this process.
     #[default]
+    #[serde(serialize_with = "memory")]
     Memory,
+    /// In a Redis or Valkey that all replicas share.
+    Redis(RedisStore),
+}
+
+/// A Redis or Valkey that all replicas share.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisStore {
+    /// Its URL, a secret since it may hold a password: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://host,host/master`, `redis+cluster://host,host`. Required. Example `"rediss://:password@redis.example.com:6379/0"`.
+    pub redis: Secret,
+    /// What all keys begin with. Default `"labgate:"`.
+    #[serde(default = "prefix")]
+    pub prefix: String,
+    /// Certificate authorities in PEM that the server's certificate is checked against, instead of the system's. Example `"redis-ca.pem"`.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+fn prefix() -> String {
+    "labgate:".into()
+}
+
+fn memory<S: Serializer>(to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str("memory")
 }
 
 impl Session {
@@ -97,7 +122,7 @@ impl Session {
 
 impl<'de> Deserialize<'de> for StoreKind {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(StoreForm)
+        from.deserialize_struct("RedisStore", &["redis", "prefix", "ca"], StoreForm)
     }
 }
 
@@ -107,7 +132,7 @@ impl<'de> Visitor<'de> for StoreForm {
     type Value = StoreKind;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("`memory`")
+        out.write_str("`memory` or `{ redis = \"redis://…\" }`")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<StoreKind, E> {
@@ -117,11 +142,8 @@ impl<'de> Visitor<'de> for StoreForm {
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StoreKind, A::Error> {
-        match map.next_key::<String>()?.as_deref() {
-            Some("redis") => Err(A::Error::custom("`redis` is not available in this version")),
-            _ => Err(A::Error::custom("expected `memory`")),
-        }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<StoreKind, A::Error> {
+        RedisStore::deserialize(MapAccessDeserializer::new(map)).map(StoreKind::Redis)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
 use super::{
@@ -17,7 +17,8 @@ use crate::{
     gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
     route::RouteTable,
     session::{
-        Attempts, CookieError, Deadlines, Random, SessionCodec, SessionCookie, Store, StoreLimits,
+        Attempts, CookieError, Deadlines, Means, Random, SessionCodec, SessionCookie, Store,
+        StoreLimits,
     },
     telemetry::{Metrics, RequestIds},
 };
@@ -34,7 +35,8 @@ pub struct Shared {
     background: Handle,
     cores: usize,
     random: Random,
-    store: Arc<Store>,
+    /// What outruns the cookies.
+    pub store: Arc<Store>,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
     roots: Roots,
@@ -92,6 +94,15 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Waits until no session is under way to GitLab and the store has all of them, for `patience` at most.
+    pub async fn settle(&self, patience: Duration) {
+        let began = Instant::now();
+        self.flights.landed(patience).await;
+        self.store.settle(patience.saturating_sub(began.elapsed())).await;
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Shared").field("cores", &self.cores).finish_non_exhaustive()
@@ -109,8 +120,15 @@ impl Gate {
     pub fn build(plan: Plan, shared: &Arc<Shared>, env: Env<'_>) -> Result<Self, BuildError> {
         let providers = providers(&plan, shared, env)?;
         let upstreams = upstreams(&plan, shared)?;
-        let Plan { config, public, trust, headers, keys, routes, users, .. } = plan;
+        let Plan { config, public, trust, headers, keys, routes, users, store: place, .. } = plan;
         let keys = Arc::new(keys);
+        let means = Means {
+            keys: keys.clone(),
+            random: shared.random.clone(),
+            background: shared.background.clone(),
+            metrics: shared.metrics.clone(),
+            clock: shared.clock.clone(),
+        };
         let cookie = SessionCookie::new(&config.session.cookie)?;
         let deadlines = Deadlines::from(&config.session);
         let (store, random) = (shared.store.clone(), shared.random.clone());
@@ -146,6 +164,8 @@ impl Gate {
             .gitlab
             .into_iter()
             .filter_map(|(name, gitlab)| gitlab.insecure_allow_development_gitlab.then_some(name));
+        // Last, since nothing may change if the gate can't be built.
+        shared.store.attach(&place, means);
         Ok(Self {
             shared: shared.clone(),
             routes,

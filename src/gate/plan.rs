@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 use super::build::needs;
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
-    config::{self, Allow, Config, HostPattern, Problem, Rule, nearest},
+    config::{self, Allow, Config, HostPattern, Problem, Rule, StoreKind, nearest},
     gitlab::{Provider, ProviderError, Roots, STATE_SCOPES, Unobserved},
     identity::HeaderTable,
     route::{Entry, RouteTable},
-    session::KeyRing,
+    session::{KeyRing, RedisSettings, StoreSettings},
     target::{Origin, Trust},
 };
 
@@ -35,6 +35,7 @@ pub struct Plan {
     pub(super) headers: HeaderTable,
     pub(super) keys: KeyRing,
     pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
+    pub(super) store: StoreSettings,
     pub(super) routes: Vec<Entry<PlannedRoute>>,
     pub(super) users: UsersFiles,
 }
@@ -118,6 +119,7 @@ impl Draft<'_> {
         self.session();
         let secrets = self.gitlabs();
         let keys = self.keys();
+        let store = self.store();
         let headers = self.headers();
         let mut users = UsersFiles::default();
         let routes = self.routes(&mut users);
@@ -128,6 +130,7 @@ impl Draft<'_> {
             headers: headers?,
             keys: keys?,
             secrets,
+            store: store?,
             routes: routes?,
             users,
             config: self.config.clone(),
@@ -217,6 +220,34 @@ impl Draft<'_> {
             Err(error) => {
                 let index = error.index().unwrap_or_default();
                 self.error(format!("session.keys[{index}]"), error.to_string());
+                None
+            },
+        }
+    }
+
+    fn store(&mut self) -> Option<StoreSettings> {
+        let store = match &self.config.session.store {
+            StoreKind::Memory => return Some(StoreSettings::Memory),
+            StoreKind::Redis(store) => store,
+        };
+        let ca = match store.ca.as_ref().map(std::fs::read).transpose() {
+            Ok(ca) => ca,
+            Err(error) => {
+                self.error("session.store.ca", format!("can't be read: {error}"));
+                return None;
+            },
+        };
+        let url = match store.redis.read(self.env) {
+            Ok(url) => url,
+            Err(error) => {
+                self.error("session.store.redis", chain(&error));
+                return None;
+            },
+        };
+        match RedisSettings::parse(&url, &store.prefix, ca) {
+            Ok(settings) => Some(StoreSettings::Redis(settings)),
+            Err(error) => {
+                self.error("session.store.redis", error.to_string());
                 None
             },
         }

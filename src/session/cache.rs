@@ -159,6 +159,7 @@ mod tests {
         let tokens = Tokens {
             access: String::new().into(),
             refresh: None,
+            issued: now,
             expires: now,
             scope: String::new(),
         };

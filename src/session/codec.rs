@@ -165,6 +165,12 @@ impl SessionCodec {
     }
 }
 
+/// The bytes of `session` with as many groups as fit `room` bytes of sealed text; or how much room the least would need.
+#[cfg(feature = "redis")]
+pub(super) fn most_for(session: &Session, room: usize) -> Result<Zeroizing<Vec<u8>>, usize> {
+    most_that_fits(session, room).map(|(_, plain)| plain)
+}
+
 /// The bytes of `session` with as many groups as fit `room` bytes of sealed text, and their number; or how much room the least would need.
 fn most_that_fits(session: &Session, room: usize) -> Result<(usize, Zeroizing<Vec<u8>>), usize> {
     let all = session.identity.groups.len();

@@ -19,7 +19,7 @@ mod seal;
 mod store;
 mod token;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,7 +33,10 @@ pub use self::{
     deadlines::{Deadlines, End, Freshness},
     random::{NoRandom, Random},
     seal::{KeyError, KeyRing, OpenError, Opened, Purpose, SealError},
-    store::{Counts, Overlay, Put, Store, StoreLimits},
+    store::{
+        Counts, Known, Lease, Listed, Means, Overlay, Put, RedisSettings, RedisUrlError, Store,
+        StoreLimits, StoreSettings, Turn, Unavailable,
+    },
 };
 use crate::{clock::Timestamp, identity::Identity};
 
@@ -100,6 +103,16 @@ impl Session {
         Self { tokens, generation: self.generation.saturating_add(1), ..self.clone() }
     }
 
+    /// Whether the access token ends soon, or has, and should be replaced; earlier for some sessions than for others, so that those which began
+    /// together don't ask together.
+    pub fn is_token_due(&self, now: Timestamp) -> bool {
+        let Tokens { issued, expires, refresh, .. } = &self.tokens;
+        let early = EARLY.min(expires.since(*issued) / 4);
+        let [first, ..] = self.id.0;
+        let early = early / 2 + early * u32::from(first) / 512;
+        refresh.is_some() && now + early >= *expires
+    }
+
     /// The copy that counts of one session: `other` if it is of a later generation, in any case seen when either was.
     #[must_use]
     pub fn overtake(self, other: &Self) -> Self {
@@ -114,15 +127,23 @@ impl Session {
     }
 }
 
+/// How long before its end an access token is replaced, at most.
+const EARLY: Duration = Duration::from_mins(2);
+
 /// The random name of one session; printed as a short hash only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId([u8; 16]);
 
+impl SessionId {
+    /// What of it may be told.
+    fn digest(&self) -> [u8; 32] {
+        Sha256::new().chain_update(b"labgate session id").chain_update(self.0).finalize().into()
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash =
-            Sha256::new().chain_update(b"labgate session id").chain_update(self.0).finalize();
-        hash.iter().take(6).try_for_each(|byte| write!(out, "{byte:02x}"))
+        self.digest().iter().take(6).try_for_each(|byte| write!(out, "{byte:02x}"))
     }
 }
 
@@ -139,6 +160,8 @@ pub struct Tokens {
     pub access: Zeroizing<String>,
     /// OAuth refresh token, which GitLab kills at its first use.
     pub refresh: Option<Zeroizing<String>>,
+    /// When GitLab gave them.
+    pub issued: Timestamp,
     /// When the access token ends.
     pub expires: Timestamp,
     /// Scopes that were granted, separated by spaces.

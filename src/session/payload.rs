@@ -35,7 +35,8 @@ pub(super) enum PayloadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLong(pub(super) usize);
 
-const VERSION: u8 = 1;
+/// What is written; 1 lacked `issued`.
+const VERSION: u8 = 2;
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
 
@@ -59,6 +60,13 @@ struct V1<'a> {
     expires: u64,
     scope: &'a str,
     generation: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V2<'a> {
+    #[serde(borrow)]
+    before: V1<'a>,
+    issued: u64,
 }
 
 /// The bytes of `session` with its first `groups` groups.
@@ -86,21 +94,25 @@ pub(super) fn encode(session: &Session, groups: usize) -> Result<Zeroizing<Vec<u
         scope: &tokens.scope,
         generation: session.generation,
     };
-    let bytes = postcard::to_allocvec(&v1).map_err(|_| TooLong(usize::MAX))?;
+    let v2 = V2 { before: v1, issued: tokens.issued.unix() };
+    let bytes = postcard::to_allocvec(&v2).map_err(|_| TooLong(usize::MAX))?;
     compress(&Zeroizing::new(bytes))
 }
 
 /// The session in `bytes`.
 pub(super) fn decode(bytes: &[u8]) -> Result<Session, PayloadError> {
-    let plain = decompress(bytes)?;
-    let decoded = postcard::take_from_bytes::<V1<'_>>(&plain);
-    let (v1, rest) = decoded.map_err(|_| PayloadError::Decoding)?;
-    let session = v1.session().filter(|_| rest.is_empty());
-    session.ok_or(PayloadError::Decoding)
+    let (version, plain) = decompress(bytes)?;
+    let decoded = match version {
+        1 => postcard::take_from_bytes::<V1<'_>>(&plain).map(|(v1, rest)| (v1.session(None), rest)),
+        _ => postcard::take_from_bytes::<V2<'_>>(&plain)
+            .map(|(v2, rest)| (v2.before.session(Some(v2.issued)), rest)),
+    };
+    let (session, rest) = decoded.map_err(|_| PayloadError::Decoding)?;
+    session.filter(|_| rest.is_empty()).ok_or(PayloadError::Decoding)
 }
 
 impl V1<'_> {
-    fn session(&self) -> Option<Session> {
+    fn session(&self, issued: Option<u64>) -> Option<Session> {
         let group = |(path, level): &(&str, u8)| {
             Some(Membership { path: (*path).into(), level: AccessLevel::from_number(*level)? })
         };
@@ -120,6 +132,8 @@ impl V1<'_> {
         let tokens = Tokens {
             access: self.access.restore()?,
             refresh,
+            // Whoever did not note it had GitLab's usual two hours.
+            issued: Timestamp::from_unix(issued.unwrap_or(self.expires.saturating_sub(7200))),
             expires: Timestamp::from_unix(self.expires),
             scope: self.scope.into(),
         };
@@ -152,20 +166,21 @@ fn compress(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     Ok(bytes)
 }
 
-/// The length is two bytes, so that nothing inflates beyond 64 KiB; it must hold exactly.
-fn decompress(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PayloadError> {
+/// The version and what it is a version of. The length is two bytes, so that nothing inflates beyond 64 KiB; it must hold exactly.
+fn decompress(bytes: &[u8]) -> Result<(u8, Zeroizing<Vec<u8>>), PayloadError> {
     let (version, kind, rest) = match bytes {
         [version, kind, rest @ ..] => (*version, *kind, rest),
         [_] | [] => return Err(PayloadError::Decoding),
     };
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(PayloadError::Version(version));
     }
-    match kind {
-        PLAIN => Ok(Zeroizing::new(rest.to_vec())),
-        LZ4 => inflate(rest).ok_or(PayloadError::Compression),
-        _ => Err(PayloadError::Compression),
-    }
+    let plain = match kind {
+        PLAIN => Some(Zeroizing::new(rest.to_vec())),
+        LZ4 => inflate(rest),
+        _ => None,
+    };
+    plain.map(|plain| (version, plain)).ok_or(PayloadError::Compression)
 }
 
 fn inflate(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {

@@ -34,6 +34,8 @@ pub enum Purpose {
     Session,
     /// A sign-in that has begun.
     Attempt,
+    /// What is kept in a store that replicas share.
+    Store,
 }
 
 /// What was inside.
@@ -276,6 +278,7 @@ fn associated(id: [u8; ID], purpose: Purpose, name: &str, audience: &str) -> Vec
     let purpose = match purpose {
         Purpose::Session => 1,
         Purpose::Attempt => 2,
+        Purpose::Store => 3,
     };
     let mut aad = Vec::with_capacity(64 + name.len() + audience.len());
     aad.extend_from_slice(b"labgate seal");

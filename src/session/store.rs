@@ -1,29 +1,46 @@
 //! What must outrun the cookie, by session id: revocations, and copies of sessions that are newer than some cookies of them.
 //!
 //! ```text
-//! memory = 16 shards by id, each behind a lock that is held for a few map operations
-//! shard  = revoked  id → end        ordered by end; full: the one that ends first goes, and is counted as lost
-//!          newer    id → session    ordered by age; too many bytes: the oldest goes, its cookie counts again
+//! request ─▶ Store::get ─▶ memory (this process) ─┐
+//!                     └──▶ Redis (all replicas) ──┴─▶ the copy that counts, and whether that is certain
 //! ```
 //!
-//! What has ended is swept in passing, a few entries with each change. A lost revocation means that a copy of a signed-out cookie counts again until it ends:
-//! it takes a hundred thousand sign-outs within one session lifetime. This store serves one process; the calls are `async` for one that serves many.
+//! Every change goes to memory first. With Redis it goes there too, and comes back to the other replicas with their next look: one round trip a request.
+//! While Redis is out of reach memory and cookie go on alone, what was written lately is written again when it is back, and nobody waits longer than a
+//! command may take. A change that is lost with Redis is put back by the first replica that knows it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+#[cfg(not(feature = "redis"))]
+mod absent;
+#[cfg(feature = "redis")]
+mod link;
+mod memory;
+#[cfg(feature = "redis")]
+mod remote;
+mod settings;
+#[cfg(feature = "redis")]
+mod watch;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use tokio::runtime::Handle;
+
+#[cfg(not(feature = "redis"))]
+use self::absent::{Held, Remote};
+use self::memory::Memory;
+#[cfg(feature = "redis")]
+use self::remote::{Held, Remote};
+pub use self::settings::{RedisSettings, RedisUrlError, StoreSettings};
+use super::{KeyRing, Random, Session, SessionId};
+use crate::{
+    clock::{Clock, Timestamp},
+    telemetry::Metrics,
 };
 
-use super::{Session, SessionId};
-use crate::clock::Timestamp;
-
 /// What outruns the cookie.
-#[derive(Debug)]
 pub struct Store {
-    kind: Kind,
+    local: Arc<Memory>,
+    remote: ArcSwapOption<Remote>,
 }
 
 /// What the store knows of a session beyond its cookie.
@@ -35,6 +52,17 @@ pub enum Overlay {
     Newer(Arc<Session>),
 }
 
+/// What a look into the store gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What is known beyond the cookie.
+    pub overlay: Option<Overlay>,
+    /// When the session was last seen by any replica, about.
+    pub seen: Option<Timestamp>,
+    /// Whether all replicas' word is in it; without it, only this process's.
+    pub sure: bool,
+}
+
 /// What became of a newer copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -44,6 +72,45 @@ pub enum Put {
     Older,
     /// The session was revoked meanwhile, or its time is over.
     Revoked,
+}
+
+/// Whose turn it is to ask GitLab about a session.
+#[derive(Debug)]
+pub enum Turn {
+    /// This process's, until the lease is given back or dropped.
+    Mine(Lease),
+    /// Another replica's; its answer will be in the store.
+    Theirs,
+    /// Nobody can say.
+    Unknown,
+}
+
+/// The right to ask GitLab about a session, alone among all replicas.
+#[derive(Debug)]
+pub struct Lease(Option<Held>);
+
+/// The store that all replicas share can't be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session store can't be reached: {0}")]
+pub struct Unavailable(pub(super) String);
+
+/// A session as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Listed {
+    /// The session's name in logs: 12 hexadecimal digits.
+    pub id: String,
+    /// GitLab's name for the user.
+    pub username: String,
+    /// The name of the GitLab's table.
+    pub gitlab: String,
+    /// How the user came in: `browser`.
+    pub kind: String,
+    /// When the user signed in, in seconds since the Unix epoch.
+    pub since: Timestamp,
+    /// When a request last came, within a quarter of a minute.
+    pub seen: Timestamp,
+    /// When the session ends at the latest.
+    pub until: Timestamp,
 }
 
 /// How much is kept, for metrics.
@@ -76,250 +143,155 @@ impl Default for StoreLimits {
     }
 }
 
-#[derive(Debug)]
-enum Kind {
-    Memory(Memory),
+/// What a store that is shared by replicas works with.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Seal what is kept elsewhere.
+    pub keys: Arc<KeyRing>,
+    /// Makes nonces and lock tokens.
+    pub random: Random,
+    /// Where connections live and what is written again runs.
+    pub background: Handle,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// Tells what is over.
+    pub clock: Clock,
 }
 
 impl Store {
     /// A store in this process.
     pub fn memory(limits: StoreLimits) -> Self {
-        Self { kind: Kind::Memory(Memory::new(limits)) }
+        Self { local: Arc::new(Memory::new(limits)), remote: ArcSwapOption::empty() }
     }
 
-    /// What is known of the session `id` at the moment `now`.
-    #[expect(clippy::unused_async, reason = "a store for many processes is awaited")]
-    pub async fn get(&self, id: &SessionId, now: Timestamp) -> Option<Overlay> {
-        match &self.kind {
-            Kind::Memory(memory) => memory.shard(id).get(id, now),
+    /// Shares it with other replicas from now on as `settings` say, or no longer; what is known stays known. A connection to the same place is kept.
+    pub fn attach(&self, settings: &StoreSettings, means: Means) {
+        let known = self.remote.load_full();
+        match (settings, known) {
+            (StoreSettings::Memory, _) => self.remote.store(None),
+            (StoreSettings::Redis(settings), Some(remote)) if remote.is_at(settings) => {
+                remote.rekey(means.keys);
+            },
+            (StoreSettings::Redis(settings), _) => {
+                let remote = Remote::start(settings.clone(), means, self.local.clone());
+                self.remote.store(Some(remote));
+            },
+        }
+    }
+
+    /// What is known of `session`, whose cookies are over at `until`, at the moment `now`.
+    pub async fn get(&self, session: &Arc<Session>, until: Timestamp, now: Timestamp) -> Known {
+        let overlay = self.local.get(&session.id, now);
+        let here = Known { overlay, seen: None, sure: true };
+        let remote = match self.remote.load_full() {
+            Some(remote) if here.overlay != Some(Overlay::Revoked) => remote,
+            Some(_) | None => return here,
+        };
+        // What is known already, and newer than the cookie, needs no fetching.
+        let best = match &here.overlay {
+            Some(Overlay::Newer(newer)) if newer.generation > session.generation => newer,
+            Some(_) | None => session,
+        };
+        match remote.get(best, until, now).await {
+            Ok((None, seen)) => Known { seen, ..here },
+            Ok((overlay, seen)) => Known { overlay, seen, sure: true },
+            Err(Unavailable(_)) => Known { sure: false, ..here },
         }
     }
 
     /// Keeps `session` until its cookies are over at `until`, unless it was revoked or is not newer than what is there.
-    #[expect(clippy::unused_async, reason = "a store for many processes is awaited")]
     pub async fn put(&self, session: Arc<Session>, until: Timestamp, now: Timestamp) -> Put {
-        match &self.kind {
-            Kind::Memory(memory) => memory.put(session, until, now),
+        let here = self.local.put(session.clone(), until, now);
+        match self.remote.load_full() {
+            // Whether Redis knows it or will when it is back: memory has it, and says so.
+            Some(remote) if here != Put::Revoked => {
+                remote.put(&session, until, now).await.unwrap_or(here)
+            },
+            Some(_) | None => here,
+        }
+    }
+
+    /// Tells the other replicas of a session that has begun; its cookie carries all of it, so nobody has to wait.
+    pub fn begin(&self, session: &Arc<Session>, until: Timestamp, now: Timestamp) {
+        if let Some(remote) = self.remote.load_full() {
+            remote.put_beside(session.clone(), until, now);
         }
     }
 
     /// Ends the session `id` for all who hold a copy of its cookie, which is worthless from `until` on anyway.
-    #[expect(clippy::unused_async, reason = "a store for many processes is awaited")]
     pub async fn revoke(&self, id: SessionId, until: Timestamp, now: Timestamp) {
-        match &self.kind {
-            Kind::Memory(memory) => memory.revoke(id, until, now),
+        self.local.revoke(id, until, now);
+        if let Some(remote) = self.remote.load_full() {
+            // One that does not arrive is written again later; this process knows it already.
+            drop(remote.revoke(&id, until).await);
         }
+    }
+
+    /// Whose turn it is to ask GitLab about the session `id`.
+    pub async fn turn(&self, id: &SessionId) -> Turn {
+        match self.remote.load_full() {
+            None => Turn::Mine(Lease(None)),
+            Some(remote) => remote.turn(id).await,
+        }
+    }
+
+    /// Whether other replicas share this store.
+    pub fn is_shared(&self) -> bool {
+        self.remote.load().is_some()
+    }
+
+    /// What is wrong with the part that all replicas share, if anything is.
+    pub fn trouble(&self) -> Option<String> {
+        self.remote.load().as_ref().and_then(|remote| remote.trouble())
+    }
+
+    /// Waits until everything is where it belongs, for `patience` at most; what is not is lost with this process.
+    pub async fn settle(&self, patience: Duration) {
+        if let Some(remote) = self.remote.load_full() {
+            remote.settle(patience).await;
+        }
+    }
+
+    /// All sessions that the replicas know, the last that began first.
+    ///
+    /// # Errors
+    /// When the replicas share no store, or it can't be reached.
+    pub async fn list(&self) -> Result<Vec<Listed>, Unavailable> {
+        let none = || Unavailable("`session.store` is `memory`".into());
+        let remote = self.remote.load_full().ok_or_else(none)?;
+        remote.list().await
+    }
+
+    /// Ends a session that [`Self::list`] has told of, for all replicas.
+    ///
+    /// # Errors
+    /// When the replicas share no store, or it can't be reached.
+    pub async fn end(&self, listed: &Listed) -> Result<(), Unavailable> {
+        let none = || Unavailable("`session.store` is `memory`".into());
+        let remote = self.remote.load_full().ok_or_else(none)?;
+        remote.end(listed).await
     }
 
     /// How much is kept.
     pub fn counts(&self) -> Counts {
-        match &self.kind {
-            Kind::Memory(memory) => memory.counts(),
-        }
+        self.local.counts()
     }
 }
 
-const SHARDS: usize = 16;
-
-/// How many ended entries one change sweeps at most; more than it adds, so that nothing piles up.
-const SWEEP: usize = 4;
-
-#[derive(Debug)]
-struct Memory {
-    shards: [Mutex<Shard>; SHARDS],
-    limits: StoreLimits,
-    evicted: AtomicU64,
-    lost: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    revoked: HashMap<SessionId, Timestamp>,
-    revoked_ends: BTreeSet<(Timestamp, SessionId)>,
-    newer: HashMap<SessionId, Newer>,
-    newer_ends: BTreeSet<(Timestamp, SessionId)>,
-    newer_ages: BTreeMap<u64, SessionId>,
-    newer_bytes: usize,
-    next_age: u64,
-}
-
-#[derive(Debug)]
-struct Newer {
-    session: Arc<Session>,
-    until: Timestamp,
-    age: u64,
-    bytes: usize,
-}
-
-impl Memory {
-    /// Limits hold for each shard; ids are random, so shards fill alike.
-    fn new(limits: StoreLimits) -> Self {
-        Self {
-            shards: Default::default(),
-            limits: StoreLimits {
-                newer_bytes: limits.newer_bytes.div_ceil(SHARDS),
-                revoked: limits.revoked.div_ceil(SHARDS),
-            },
-            evicted: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-        }
-    }
-
-    fn shard(&self, id: &SessionId) -> MutexGuard<'_, Shard> {
-        let [first, ..] = id.0;
-        let [shard, ..] = &self.shards;
-        let shard = self.shards.get(usize::from(first) % SHARDS).unwrap_or(shard);
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, session: Arc<Session>, until: Timestamp, now: Timestamp) -> Put {
-        let mut shard = self.shard(&session.id);
-        shard.sweep(now);
-        if until <= now || shard.is_revoked(&session.id, now) {
-            return Put::Revoked;
-        }
-        let known = shard.newer.get(&session.id);
-        if known.is_some_and(|known| known.session.generation >= session.generation) {
-            return Put::Older;
-        }
-        shard.insert(session, until);
-        let evicted = shard.shrink(self.limits.newer_bytes);
-        drop(shard);
-        self.evicted.fetch_add(evicted, Ordering::Relaxed);
-        Put::Stored
-    }
-
-    fn revoke(&self, id: SessionId, until: Timestamp, now: Timestamp) {
-        let mut shard = self.shard(&id);
-        shard.sweep(now);
-        shard.remove(&id);
-        if until <= now {
-            return;
-        }
-        let lost = shard.revoke(id, until, self.limits.revoked);
-        drop(shard);
-        self.lost.fetch_add(lost, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            evicted: self.evicted.load(Ordering::Relaxed),
-            lost: self.lost.load(Ordering::Relaxed),
-            ..Counts::default()
-        };
-        for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.newer += shard.newer.len();
-            counts.newer_bytes += shard.newer_bytes;
-            counts.revoked += shard.revoked.len();
-        }
-        counts
+impl fmt::Debug for Store {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let remote = self.remote.load().is_some();
+        out.debug_struct("Store").field("remote", &remote).finish_non_exhaustive()
     }
 }
 
-impl Shard {
-    fn get(&self, id: &SessionId, now: Timestamp) -> Option<Overlay> {
-        if self.is_revoked(id, now) {
-            return Some(Overlay::Revoked);
-        }
-        let newer = self.newer.get(id).filter(|newer| newer.until > now)?;
-        Some(Overlay::Newer(Arc::clone(&newer.session)))
-    }
-
-    fn is_revoked(&self, id: &SessionId, now: Timestamp) -> bool {
-        self.revoked.get(id).is_some_and(|until| *until > now)
-    }
-
-    fn insert(&mut self, session: Arc<Session>, until: Timestamp) {
-        let id = session.id;
-        self.remove(&id);
-        let age = self.next_age;
-        self.next_age += 1;
-        let bytes = size(&session);
-        self.newer_ages.insert(age, id);
-        self.newer_ends.insert((until, id));
-        self.newer_bytes += bytes;
-        let newer = Newer { session, until, age, bytes };
-        self.newer.insert(id, newer);
-    }
-
-    fn remove(&mut self, id: &SessionId) {
-        let Some(newer) = self.newer.remove(id) else {
-            return;
-        };
-        self.newer_ages.remove(&newer.age);
-        self.newer_ends.remove(&(newer.until, *id));
-        self.newer_bytes = self.newer_bytes.saturating_sub(newer.bytes);
-    }
-
-    /// Evicts the oldest copies until the rest fits; the last that came always stays.
-    fn shrink(&mut self, limit: usize) -> u64 {
-        let mut evicted = 0;
-        while self.newer_bytes > limit && self.newer.len() > 1 {
-            let Some((_, oldest)) = self.newer_ages.pop_first() else {
-                break;
-            };
-            self.remove(&oldest);
-            evicted += 1;
-        }
-        evicted
-    }
-
-    /// Notes a revocation, which never gets shorter; returns how many others had to go for it.
-    fn revoke(&mut self, id: SessionId, until: Timestamp, limit: usize) -> u64 {
-        if let Some(known) = self.revoked.get(&id).copied() {
-            if known >= until {
-                return 0;
-            }
-            self.revoked_ends.remove(&(known, id));
-        }
-        self.revoked.insert(id, until);
-        self.revoked_ends.insert((until, id));
-        let mut lost = 0;
-        while self.revoked.len() > limit.max(1) {
-            let Some((_, first)) = self.revoked_ends.pop_first() else {
-                break;
-            };
-            self.revoked.remove(&first);
-            lost += 1;
-        }
-        lost
-    }
-
-    fn sweep(&mut self, now: Timestamp) {
-        for _ in 0..SWEEP {
-            match self.revoked_ends.first().copied() {
-                Some((until, id)) if until <= now => {
-                    self.revoked_ends.pop_first();
-                    self.revoked.remove(&id);
-                },
-                Some(_) | None => break,
-            }
-        }
-        for _ in 0..SWEEP {
-            match self.newer_ends.first().copied() {
-                Some((until, id)) if until <= now => self.remove(&id),
-                Some(_) | None => break,
-            }
+impl Lease {
+    /// Gives the turn back, so that nobody has to wait for its end.
+    pub async fn release(self) {
+        if let Some(held) = self.0 {
+            held.release().await;
         }
     }
-}
-
-/// About how many bytes a session takes, its place in the maps included.
-fn size(session: &Session) -> usize {
-    let Session { identity, tokens, .. } = session;
-    let texts = [
-        &identity.gitlab,
-        &identity.issuer,
-        &identity.sub,
-        &identity.username,
-        &identity.name,
-        &tokens.scope,
-        &tokens.access,
-    ];
-    let texts = texts.into_iter().map(String::len).sum::<usize>();
-    let groups = identity.groups.iter().map(|group| group.path.len() + 48);
-    512 + texts + groups.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub(super) fn session(groups: usize, ruled: usize) -> Session {
     let tokens = Tokens {
         access: Zeroizing::new("0123456789abcdef".repeat(4)),
         refresh: Some(Zeroizing::new("fedcba9876543210".repeat(4))),
+        issued: NOW,
         expires: NOW + Duration::from_hours(2),
         scope: "openid email read_user".into(),
     };
@@ -433,6 +434,11 @@ fn each_change_makes_the_later_generation() {
     assert_eq!(first.overtake(&third), third);
 }
 
+fn unhex(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap()).collect()
+}
+
 /// Replicas of two releases read each other's cookies: the bytes of version 1 may not change.
 #[test]
 fn version_1_stays() {
@@ -446,13 +452,11 @@ fn version_1_stays() {
         "01200123456789abcdef080006af0120fedcba9876543210080005f00fa0afc5d506166f70656e696420656d61696c20",
         "726561645f75736572ac02",
     );
-    let bytes = (0..hex.len()).step_by(2);
-    let bytes = bytes.map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap());
-    let bytes: Vec<u8> = bytes.collect();
+    let bytes = unhex(hex);
     assert_eq!(payload::decode(&bytes).unwrap(), session);
     let mut next = bytes.clone();
-    next[0] = 2;
-    assert_eq!(payload::decode(&next), Err(payload::PayloadError::Version(2)));
+    next[0] = 3;
+    assert_eq!(payload::decode(&next), Err(payload::PayloadError::Version(3)));
     let plain =
         lz4_flex::block::decompress(&bytes[4..], u16::from_le_bytes([bytes[2], bytes[3]]).into())
             .unwrap();
@@ -462,6 +466,24 @@ fn version_1_stays() {
         bytes.push(0);
         assert!(payload::decode(bytes).is_err());
     }
+}
+
+/// The same of version 2, which notes when tokens were given.
+#[test]
+fn version_2_stays() {
+    let mut session = session(2, 1);
+    session.id = SessionId(*b"0123456789abcdef");
+    session.tokens.issued = NOW - Duration::from_hours(1);
+    let hex = concat!(
+        "02010b01ff6830313233343536373839616263646566046d61696e1a68747470733a2f2f6769746c61622e6578616d70",
+        "6c652e636f6d023432036164611041646120c3842e204c6f76656c616365010f616461406578616d706c652e636f6d02",
+        "1b636f6d70616e792f6465706172746d656e742d302f7465616d2d301e1d000112311d0086311e0180f7c4d5060500af",
+        "01200123456789abcdef080006af0120fedcba9876543210080005f013a0afc5d506166f70656e696420656d61696c20",
+        "726561645f7573657200f0dac4d506",
+    );
+    let fresh = payload::encode(&session, 2).unwrap();
+    assert_eq!(self::hex(&fresh), hex);
+    assert_eq!(payload::decode(&unhex(hex)).unwrap(), session);
 }
 
 /// B11: names and attributes by scheme and domain.
@@ -608,7 +630,7 @@ proptest! {
         email in prop::option::of(".{0,20}"),
         refresh in prop::option::of("[0-9a-f]{64}|.{0,30}"),
         groups in prop::collection::vec((".{0,30}", 1_u8..=50), 0..20),
-        numbers: [u64; 4],
+        numbers: [u64; 5],
         generation: u32,
     ) {
         let [gitlab, issuer, sub, username, name, access, scope, _] = texts;
@@ -618,10 +640,11 @@ proptest! {
             .collect();
         let all = groups.len();
         let identity = Identity { gitlab, issuer, sub, username, name, email, groups };
-        let [created, seen, checked, expires] = numbers.map(Timestamp::from_unix);
+        let [created, seen, checked, issued, expires] = numbers.map(Timestamp::from_unix);
         let tokens = Tokens {
             access: Zeroizing::new(access),
             refresh: refresh.map(Zeroizing::new),
+            issued,
             expires,
             scope,
         };
@@ -632,9 +655,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_decoded_without_harm(bytes: Vec<u8>, kind in 0_u8..3) {
+    fn any_bytes_are_decoded_without_harm(bytes: Vec<u8>, version in 1_u8..4, kind in 0_u8..3) {
         let _any = payload::decode(&bytes);
-        let mut headed = vec![1, kind];
+        let mut headed = vec![version, kind];
         headed.extend_from_slice(&bytes);
         let _any = payload::decode(&headed);
     }

@@ -82,6 +82,16 @@ const SESSION_REFRESHES: Described =
     counter("labgate_session_refreshes_total", &["result"], "Refreshes of access tokens.");
 const SESSIONS_REVOKED: Described =
     counter("labgate_sessions_revoked_total", &["cause"], "Sessions that ended before their time.");
+const STORE_REQUESTS: Described = counter(
+    "labgate_store_requests_total",
+    &["operation", "result"],
+    "Requests to a session store that replicas share; result is ok or failed.",
+);
+const STORE_UP: Described = gauge(
+    "labgate_store_up",
+    &[],
+    "1 if the session store can be reached or is this process's own, 0 if sessions go on without it.",
+);
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",
     &["gitlab", "endpoint", "status"],
@@ -122,6 +132,8 @@ pub const REFERENCE: &[Described] = &[
     SESSION_RECHECKS,
     SESSION_REFRESHES,
     SESSIONS_REVOKED,
+    STORE_REQUESTS,
+    STORE_UP,
     GITLAB_REQUESTS,
     GITLAB_DURATION,
     OPEN_CONNECTIONS,
@@ -145,6 +157,8 @@ pub struct Metrics {
     session_rechecks: IntCounterVec,
     session_refreshes: IntCounterVec,
     sessions_revoked: IntCounterVec,
+    store_requests: IntCounterVec,
+    store_up: IntGauge,
     gitlab_requests: IntCounterVec,
     gitlab_duration: HistogramVec,
     open_connections: IntGauge,
@@ -169,6 +183,8 @@ impl Metrics {
             session_rechecks: counters(&registry, SESSION_RECHECKS),
             session_refreshes: counters(&registry, SESSION_REFRESHES),
             sessions_revoked: counters(&registry, SESSIONS_REVOKED),
+            store_requests: counters(&registry, STORE_REQUESTS),
+            store_up: store_up(&registry),
             gitlab_requests: counters(&registry, GITLAB_REQUESTS),
             gitlab_duration: histograms(&registry, GITLAB_DURATION),
             open_connections: single(&registry, OPEN_CONNECTIONS),
@@ -209,6 +225,17 @@ impl Metrics {
     /// A session ended before its time.
     pub fn session_revoked(&self, cause: &'static str) {
         self.sessions_revoked.with_label_values(&[cause]).inc();
+    }
+
+    /// A request to the session store that replicas share is over.
+    pub fn store_request(&self, operation: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.store_requests.with_label_values(&[operation, result]).inc();
+    }
+
+    /// Whether the session store can be reached.
+    pub fn store_up(&self, up: bool) {
+        self.store_up.set(up.into());
     }
 
     /// A request to GitLab is over; no status if there was no answer.
@@ -277,6 +304,13 @@ pub(super) fn status_label(status: &StatusCode) -> &str {
         Some(_) => status.as_str(),
         None => "other",
     }
+}
+
+/// Up until a store elsewhere says otherwise.
+fn store_up(registry: &Registry) -> IntGauge {
+    let gauge = single(registry, STORE_UP);
+    gauge.set(1);
+    gauge
 }
 
 fn opts(what: Described) -> Opts {

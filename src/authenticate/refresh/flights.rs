@@ -73,16 +73,35 @@ impl Flights {
     }
 }
 
+impl Flights {
+    /// Waits until none is under way, for `patience` at most.
+    pub async fn landed(&self, patience: Duration) {
+        let under_way = {
+            let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let flights = flights.values().map(|flight| Waiting(flight.0.clone()));
+            flights.collect::<Vec<_>>()
+        };
+        let all = async {
+            for flight in under_way {
+                flight.outcome(patience).await;
+            }
+        };
+        // The patience of all of them together.
+        drop(timeout(patience, all).await);
+    }
+}
+
 impl Flight {
     /// Whether this flight answers for `session` too, instead of a new one.
     fn serves(&self, session: &Session, now: Timestamp, deadlines: &Deadlines) -> bool {
         let Some((landed, outcome)) = &*self.0.borrow() else { return !self.is_lost() };
         let age = landed.elapsed();
         match outcome {
+            // One that brought a good word but no new tokens is not repeated at once.
             Outcome::Renewed(new) => {
-                age < REMEMBERED
-                    && new.generation > session.generation
-                    && is_fresh(new, now, deadlines)
+                let is_newer = new.generation > session.generation;
+                let lasts = if is_newer { REMEMBERED } else { RETRY };
+                new.generation >= session.generation && age < lasts && is_fresh(new, now, deadlines)
             },
             Outcome::Ended => age < REMEMBERED,
             // An old copy of the cookie says nothing of newer tokens.
@@ -176,7 +195,8 @@ mod tests {
         let (_sender, under_way) = watch::channel(None);
         assert_eq!(serves_for(&Flight(under_way)).await, 3600, "it is under way");
         assert_eq!(landed_serves_for(Outcome::Renewed(session(2))).await, 60);
-        assert_eq!(landed_serves_for(Outcome::Renewed(session(1))).await, 0, "nothing newer");
+        assert_eq!(landed_serves_for(Outcome::Renewed(session(1))).await, 5, "nothing newer");
+        assert_eq!(landed_serves_for(Outcome::Renewed(session(0))).await, 0, "of an older copy");
         assert_eq!(landed_serves_for(Outcome::Ended).await, 60);
         assert_eq!(landed_serves_for(Outcome::Spent(1)).await, 60);
         assert_eq!(landed_serves_for(Outcome::Spent(0)).await, 0, "of an older copy");

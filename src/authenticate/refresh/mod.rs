@@ -9,21 +9,25 @@
 //! ```
 //!
 //! GitLab is asked *before* a token is refreshed as long as the token lives, since a refresh for a blocked user answers 500 and uses the refresh token up, while the
-//! question itself gets a clear 403. A refresh kills the old pair at once: the new pair is stored before anything else can fail, and a
+//! question itself gets a clear 403. Among replicas that share a store one flies at a time: a lease says whose turn it is, and the others take what it has
+//! brought. A refresh kills the old pair at once: the new pair is stored before anything else can fail, and a
 //! request that goes away never cancels the task. Whether a session without a fresh word is still served is decided by its reader.
 
 mod flights;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
 
 pub use self::flights::Flights;
 use self::flights::{Waiting, is_fresh};
 use crate::{
     clock::{Clock, Timestamp},
     gitlab::{IdentifyError, Provider, RefreshError, TokenSet},
-    session::{Deadlines, Overlay, Session, Store, Tokens},
+    session::{Deadlines, Overlay, Put, Session, Store, Tokens, Turn},
     telemetry::{Audit, AuditEvent, Metrics, causes},
 };
 
@@ -38,6 +42,15 @@ pub enum Outcome {
     Spent(u32),
     /// GitLab gave no word: out of reach, overloaded, or making no sense.
     Unheard,
+}
+
+/// Whether a flight may spend the refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refreshing {
+    /// Nobody else does.
+    Allowed,
+    /// Somebody else might.
+    Withheld,
 }
 
 /// Lets sessions ask GitLab, each of them once at a time.
@@ -71,14 +84,8 @@ impl Refresher {
         waiting
     }
 
-    async fn fly(&self, session: &Session, provider: &Provider) -> Outcome {
-        let began = self.clock.now();
-        let outcome = match self.ask(session.clone(), provider, began).await {
-            Outcome::Spent(generation) => {
-                self.read_again(session, generation, provider, began).await
-            },
-            outcome => outcome,
-        };
+    async fn fly(&self, session: &Arc<Session>, provider: &Provider) -> Outcome {
+        let outcome = self.in_turn(session, provider).await;
         let result = match &outcome {
             Outcome::Renewed(_) => "renewed",
             Outcome::Ended => "ended",
@@ -89,29 +96,142 @@ impl Refresher {
         outcome
     }
 
+    /// Asks GitLab when it is this replica's turn, or takes what another one has brought.
+    async fn in_turn(&self, session: &Arc<Session>, provider: &Provider) -> Outcome {
+        let patience = Instant::now() + TURN;
+        while Instant::now() < patience {
+            let now = self.clock.now();
+            match self.store.turn(&session.id).await {
+                Turn::Mine(lease) => {
+                    let outcome = match self.newest(session, now).await {
+                        Ok(newest) if self.is_good(&newest, session, now) => {
+                            Outcome::Renewed(newest)
+                        },
+                        Ok(newest) => {
+                            let outcome = self.ask_and_read_again(&newest, provider, now).await;
+                            self.at_least(newest, outcome, session, now)
+                        },
+                        Err(outcome) => outcome,
+                    };
+                    lease.release().await;
+                    return outcome;
+                },
+                Turn::Theirs => {
+                    sleep(LOOK).await;
+                    match self.newest(session, now).await {
+                        Ok(newest) if self.is_good(&newest, session, now) => {
+                            return Outcome::Renewed(newest);
+                        },
+                        Ok(_) => {},
+                        Err(outcome) => return outcome,
+                    }
+                },
+                Turn::Unknown => return self.alone(session, provider, now).await,
+            }
+        }
+        Outcome::Unheard
+    }
+
+    /// The newest copy of `session` that the store knows.
+    async fn newest(
+        &self,
+        session: &Arc<Session>,
+        now: Timestamp,
+    ) -> Result<Arc<Session>, Outcome> {
+        let known = self.store.get(session, session.until(&self.deadlines), now).await;
+        match known.overlay {
+            Some(Overlay::Revoked) => Err(Outcome::Ended),
+            Some(Overlay::Newer(newer)) if newer.generation > session.generation => Ok(newer),
+            Some(Overlay::Newer(_)) | None => Ok(session.clone()),
+        }
+    }
+
+    /// `outcome`, unless another replica's good word on `newest` says more.
+    fn at_least(
+        &self,
+        newest: Arc<Session>,
+        outcome: Outcome,
+        session: &Session,
+        now: Timestamp,
+    ) -> Outcome {
+        let word =
+            newest.generation > session.generation && is_fresh(&newest, now, &self.deadlines);
+        match outcome {
+            Outcome::Spent(_) | Outcome::Unheard if word => Outcome::Renewed(newest),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether `newest` is all that a flight for `session` could bring.
+    fn is_good(&self, newest: &Session, session: &Session, now: Timestamp) -> bool {
+        newest.generation > session.generation
+            && is_fresh(newest, now, &self.deadlines)
+            && !newest.is_token_due(now)
+    }
+
+    /// Asks GitLab without knowing whether another replica does the same. A refresh token that both spend would cost the session, so none is, until
+    /// GitLab's word is about to be too old altogether: then there is nothing left to lose.
+    async fn alone(&self, session: &Arc<Session>, provider: &Provider, now: Timestamp) -> Outcome {
+        let desperate = now.since(session.checked) > self.deadlines.grace / 2;
+        let tokens = if desperate { Refreshing::Allowed } else { Refreshing::Withheld };
+        match self.ask(Session::clone(session), provider, tokens, now).await {
+            // The store may know better when it is back.
+            Outcome::Spent(_) => Outcome::Unheard,
+            outcome => outcome,
+        }
+    }
+
+    async fn ask_and_read_again(
+        &self,
+        session: &Arc<Session>,
+        provider: &Provider,
+        now: Timestamp,
+    ) -> Outcome {
+        match self.ask(Session::clone(session), provider, Refreshing::Allowed, now).await {
+            Outcome::Spent(generation) => self.read_again(session, generation, provider, now).await,
+            outcome => outcome,
+        }
+    }
+
     /// What the store says of a session whose tokens of `generation` are used up: somebody else may have renewed it meanwhile.
     async fn read_again(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         generation: u32,
         provider: &Provider,
         now: Timestamp,
     ) -> Outcome {
-        match self.store.get(&session.id, self.clock.now()).await {
+        let until = session.until(&self.deadlines);
+        let known = self.store.get(session, until, self.clock.now()).await;
+        match known.overlay {
             Some(Overlay::Revoked) => Outcome::Ended,
             Some(Overlay::Newer(newer)) if newer.generation > generation => {
                 match is_fresh(&newer, now, &self.deadlines) {
                     true => Outcome::Renewed(newer),
-                    false => self.ask(Session::clone(&newer), provider, now).await,
+                    false => {
+                        self.ask(Session::clone(&newer), provider, Refreshing::Allowed, now).await
+                    },
                 }
             },
+            // Without the other replicas' word it is not said that nobody has newer tokens.
+            Some(Overlay::Newer(_)) | None if !known.sure => Outcome::Unheard,
             Some(Overlay::Newer(_)) | None => Outcome::Spent(generation),
         }
     }
 
-    async fn ask(&self, mut session: Session, provider: &Provider, now: Timestamp) -> Outcome {
+    async fn ask(
+        &self,
+        mut session: Session,
+        provider: &Provider,
+        refreshing: Refreshing,
+        now: Timestamp,
+    ) -> Outcome {
+        let withheld = refreshing == Refreshing::Withheld;
         let mut refreshed = false;
         if session.tokens.expires <= now {
+            if withheld {
+                return Outcome::Unheard;
+            }
             if let Err(outcome) = self.refresh(&mut session, provider, now).await {
                 return outcome;
             }
@@ -119,7 +239,7 @@ impl Refresher {
         }
         let mut answer = provider.identify(&session.tokens.access).await;
         // A token may die before its time: revoked, or replaced by a refresh whose answer was lost.
-        if matches!(answer, Err(IdentifyError::TokenDead)) && !refreshed {
+        if matches!(answer, Err(IdentifyError::TokenDead)) && !refreshed && !withheld {
             if let Err(outcome) = self.refresh(&mut session, provider, now).await {
                 return outcome;
             }
@@ -138,16 +258,19 @@ impl Refresher {
             },
             Err(error) => return self.unanswered(&session, &error).await,
         }
-        let renewed = self.keep(session).await;
-        let ends_soon = renewed.tokens.expires <= now + EARLY;
-        if refreshed || !ends_soon {
-            return Outcome::Renewed(renewed);
+        // In one write if nothing can be lost between.
+        if refreshed || withheld || !session.is_token_due(now) {
+            return self.keep(session).await;
         }
-        let mut session = Session::clone(&renewed);
-        match self.refresh(&mut session, provider, now).await {
-            Ok(()) => Outcome::Renewed(self.keep(session).await),
+        let mut renewed = match self.keep(session).await {
+            Outcome::Renewed(renewed) => Session::clone(&renewed),
+            outcome => return outcome,
+        };
+        match self.refresh(&mut renewed, provider, now).await {
+            Ok(()) => Outcome::Renewed(Arc::new(renewed)),
+            Err(Outcome::Ended) => Outcome::Ended,
             // The word is fresh all the same; the next recheck tries again.
-            Err(_) => Outcome::Renewed(renewed),
+            Err(_) => Outcome::Renewed(Arc::new(renewed)),
         }
     }
 
@@ -164,9 +287,14 @@ impl Refresher {
         match provider.refresh(&refresh).await {
             Ok(tokens) => {
                 session.tokens = received(tokens, now);
-                *session = Session::clone(&*self.keep(session.clone()).await);
                 self.metrics.session_refresh("refreshed");
-                Ok(())
+                match self.keep(session.clone()).await {
+                    Outcome::Renewed(kept) => {
+                        *session = Session::clone(&kept);
+                        Ok(())
+                    },
+                    outcome => Err(outcome),
+                }
             },
             Err(RefreshError::InvalidGrant) => {
                 Err(self.refreshed("spent", Outcome::Spent(session.generation)))
@@ -204,12 +332,16 @@ impl Refresher {
         }
     }
 
-    async fn keep(&self, mut session: Session) -> Arc<Session> {
+    /// Puts the next generation of `session` into the store.
+    async fn keep(&self, mut session: Session) -> Outcome {
         session.generation += 1;
         let session = Arc::new(session);
         let until = session.until(&self.deadlines);
-        self.store.put(session.clone(), until, self.clock.now()).await;
-        session
+        match self.store.put(session.clone(), until, self.clock.now()).await {
+            Put::Stored | Put::Older => Outcome::Renewed(session),
+            // Signed out meanwhile.
+            Put::Revoked => Outcome::Ended,
+        }
     }
 
     async fn end(&self, session: &Session, cause: &'static str) -> Outcome {
@@ -236,13 +368,17 @@ pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
     Tokens {
         access: set.access,
         refresh: set.refresh,
+        issued: now,
         expires: now + set.expires_in,
         scope: set.scope.join(" "),
     }
 }
 
-/// How long before its end an access token is replaced.
-const EARLY: Duration = Duration::from_mins(2);
+/// How long a flight waits for its turn: as long as GitLab may take to answer another replica, and a turn to end whose owner has died.
+const TURN: Duration = Duration::from_secs(30);
+
+/// How soon a flight looks again whether another replica's has landed.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests;

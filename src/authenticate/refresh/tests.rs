@@ -13,7 +13,7 @@ use crate::{
     config,
     gitlab::{Needs, Roots, Unobserved},
     identity::Identity,
-    session::{Random, SessionId, StoreLimits},
+    session::{Random, StoreLimits},
 };
 
 pub(super) const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
@@ -38,6 +38,7 @@ pub(super) fn session(generation: u32) -> Arc<Session> {
     let tokens = Tokens {
         access: String::from("dead").into(),
         refresh: Some(String::from("dead").into()),
+        issued: NOW,
         expires: NOW,
         scope: String::new(),
     };
@@ -73,7 +74,7 @@ async fn answer(socket: TcpStream) {
 }
 
 /// What comes of a flight with dead tokens of generation 1 while the store knows what `others` have done.
-async fn fly(others: impl AsyncFnOnce(&Store, Session)) -> (Outcome, Arc<Store>, SessionId) {
+async fn fly(others: impl AsyncFnOnce(&Store, Session)) -> (Outcome, Arc<Store>, Arc<Session>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let gitlab = tokio::spawn(async move {
@@ -105,11 +106,11 @@ async fn fly(others: impl AsyncFnOnce(&Store, Session)) -> (Outcome, Arc<Store>,
         metrics: Arc::new(Metrics::new("0", "")),
         clock,
     });
-    let id = mine.id;
-    let waiting = refresher.begin(&Arc::new(mine), &Arc::new(provider));
+    let mine = Arc::new(mine);
+    let waiting = refresher.begin(&mine, &Arc::new(provider));
     let outcome = waiting.outcome(Duration::from_secs(20)).await.unwrap();
     gitlab.abort();
-    (outcome, store, id)
+    (outcome, store, mine)
 }
 
 /// Keeps `session` as the copy of the next generation.
@@ -141,10 +142,10 @@ async fn gitlab_is_asked_with_tokens_that_somebody_else_has_renewed() {
         session.tokens.expires = Clock::system().now() + Duration::from_hours(2);
         renew(store, session).await;
     };
-    let (outcome, store, id) = fly(alive).await;
+    let (outcome, store, mine) = fly(alive).await;
     assert!(matches!(&outcome, Outcome::Renewed(new) if new.generation == 3), "{outcome:?}");
-    let known = store.get(&id, Clock::system().now()).await;
-    assert!(matches!(known, Some(Overlay::Newer(new)) if new.generation == 3));
+    let known = store.get(&mine, mine.until(&DEADLINES), Clock::system().now()).await;
+    assert!(matches!(known.overlay, Some(Overlay::Newer(new)) if new.generation == 3));
 }
 
 #[tokio::test]

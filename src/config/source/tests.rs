@@ -59,7 +59,7 @@ client_id = 5
 keys = [{ env = "KEY" }]
 lifetime = "15"
 cookie = { same_site = "strict" }
-store = { redis = "redis://x" }
+store = { redis = "redis://x", prefx = "x" }
 
 [[route]]
 upstream = ["http://a", "http://b"]
@@ -99,9 +99,10 @@ labgate.toml:13:12: error: `15` is not a duration, such as `15m` or `1h 30m`
 labgate.toml:14:24: error: unknown value, expected `lax` or `none`
    14 | cookie = { same_site = "strict" }
       |                        ^^^^^^^^
-labgate.toml:15:9: error: `redis` is not available in this version
-   15 | store = { redis = "redis://x" }
-      |         ^^^^^^^^^^^^^^^^^^^^^^^
+labgate.toml:15:32: error: unknown key `prefx`
+   15 | store = …
+      |         ^
+   help: did you mean `prefix`?
 labgate.toml:18:12: error: several URLs are not available in this version
    18 | upstream = ["http://a", "http://b"]
       |            ^^^^^^^^^^^^^^^^^^^^^^^^
@@ -335,7 +336,9 @@ fn no_secret_is_ever_shown() {
         "[gitlab.main]\nbase_url = \"https://root:hunter2@git.example.com\"\n",
         "[gitlab.main]\ninternal_url = \"https://hunter2@git.example.com\"\n",
         "[session]\nstore = \"redis://:hunter2@cache\"\n",
-        "[session]\nstore = { redis = \"rediss://:hunter2@cache\" }\n",
+        "[session]\nstore = { redis = \"rediss://:hunter2@cache\", prefx = 1 }\n",
+        "[session]\nstore = { redis = [\"rediss://:hunter2@cache\"] }\n",
+        "[session]\nstore = { redi = \"rediss://:hunter2@cache\" }\n",
         "gitlab.main.client_secret = \"hunter2\"\ngitlab.main.client_secret = \"hunter2\"\n",
         "[gitlab.main]\nclient_secret = \"\"\"\nhunter2\n\"\"\"\nclient_secret = 'hunter2'\n",
     ] {

@@ -2,8 +2,17 @@
 
 use std::{thread, time::Duration};
 
-use super::*;
+use super::{
+    memory::{SHARDS, size},
+    *,
+};
 use crate::session::tests::{NOW, session};
+
+async fn overlay(store: &Store, session: &Session, now: Timestamp) -> Option<Overlay> {
+    let known = store.get(&Arc::new(session.clone()), later(100), now).await;
+    assert!(known.sure);
+    known.overlay
+}
 
 fn later(seconds: u64) -> Timestamp {
     NOW + Duration::from_secs(seconds)
@@ -31,11 +40,11 @@ fn neighbours(count: u8) -> Vec<Session> {
 async fn a_newer_copy_is_kept_until_its_end() {
     let store = Store::memory(StoreLimits::default());
     let session = session(1, 0);
-    assert_eq!(store.get(&session.id, NOW).await, None);
+    assert_eq!(overlay(&store, &session, NOW).await, None);
     let newer = generation(&session, 2);
     assert_eq!(store.put(newer.clone(), later(10), NOW).await, Put::Stored);
-    assert_eq!(store.get(&session.id, later(9)).await, Some(Overlay::Newer(newer)));
-    assert_eq!(store.get(&session.id, later(10)).await, None);
+    assert_eq!(overlay(&store, &session, later(9)).await, Some(Overlay::Newer(newer)));
+    assert_eq!(overlay(&store, &session, later(10)).await, None);
 }
 
 #[tokio::test]
@@ -46,7 +55,7 @@ async fn the_latest_generation_wins_in_any_order() {
     for (number, put, known) in table {
         assert_eq!(store.put(generation(&session, number), later(10), NOW).await, put);
         let known = generation(&session, known);
-        assert_eq!(store.get(&session.id, NOW).await, Some(Overlay::Newer(known)));
+        assert_eq!(overlay(&store, &session, NOW).await, Some(Overlay::Newer(known)));
     }
     assert_eq!(store.counts().newer, 1);
 }
@@ -59,8 +68,8 @@ async fn a_revocation_holds_against_late_copies_until_its_end() {
     store.revoke(session.id, later(10), NOW).await;
     store.revoke(session.id, later(5), NOW).await;
     assert_eq!(store.put(generation(&session, 9), later(10), later(9)).await, Put::Revoked);
-    assert_eq!(store.get(&session.id, later(9)).await, Some(Overlay::Revoked));
-    assert_eq!(store.get(&session.id, later(10)).await, None);
+    assert_eq!(overlay(&store, &session, later(9)).await, Some(Overlay::Revoked));
+    assert_eq!(overlay(&store, &session, later(10)).await, None);
     assert_eq!(store.put(generation(&session, 9), later(10), later(10)).await, Put::Revoked);
     let counts = store.counts();
     assert_eq!((counts.newer, counts.newer_bytes, counts.revoked), (0, 0, 0));
@@ -77,7 +86,7 @@ async fn the_oldest_copies_go_when_bytes_are_short() {
     store.put(generation(&sessions[7], 2), later(10), NOW).await;
     store.put(generation(&sessions[0], 1), later(10), NOW).await;
     for (index, session) in sessions.iter().enumerate() {
-        let known = store.get(&session.id, NOW).await.is_some();
+        let known = overlay(&store, &session, NOW).await.is_some();
         assert_eq!(known, [0, 7, 9].contains(&index), "{index}");
     }
     let counts = store.counts();
@@ -89,7 +98,7 @@ async fn one_copy_stays_however_large_it_is() {
     let store = Store::memory(StoreLimits { newer_bytes: 1, revoked: 1 });
     let session = session(500, 0);
     store.put(generation(&session, 1), later(10), NOW).await;
-    assert!(store.get(&session.id, NOW).await.is_some());
+    assert!(overlay(&store, &session, NOW).await.is_some());
 }
 
 #[tokio::test]
@@ -100,7 +109,7 @@ async fn lost_revocations_are_those_that_end_first_and_are_counted() {
         store.revoke(session.id, later(end), NOW).await;
     }
     for (index, session) in sessions.iter().enumerate() {
-        let known = store.get(&session.id, NOW).await.is_some();
+        let known = overlay(&store, &session, NOW).await.is_some();
         assert_eq!(known, [0, 2, 4].contains(&index), "{index}");
     }
     let counts = store.counts();
@@ -143,7 +152,7 @@ fn fifty_threads_agree() {
                                 store.revoke(session.id, later(100), NOW).await;
                                 highest[0] = u32::MAX;
                             }
-                            match store.get(&session.id, NOW).await {
+                            match overlay(&store, &session, NOW).await {
                                 Some(Overlay::Newer(newer)) => {
                                     assert!(newer.generation >= highest[index]);
                                     highest[index] = newer.generation;
@@ -158,10 +167,10 @@ fn fifty_threads_agree() {
         }
     });
     runtime().block_on(async {
-        assert_eq!(store.get(&sessions[0].id, NOW).await, Some(Overlay::Revoked));
+        assert_eq!(overlay(&store, &sessions[0], NOW).await, Some(Overlay::Revoked));
         for session in &sessions[1..] {
             let last = generation(session, 5000);
-            assert_eq!(store.get(&session.id, NOW).await, Some(Overlay::Newer(last)));
+            assert_eq!(overlay(&store, &session, NOW).await, Some(Overlay::Newer(last)));
         }
     });
     assert_eq!((store.counts().newer, store.counts().revoked), (7, 1));

@@ -1,0 +1,485 @@
+//! The store in Redis, which all replicas share.
+//!
+//! ```text
+//! {prefix}s:{hash of the id}   hash    r  "1" if it was ended, then nothing else
+//!                                      g  generation of v        t  last seen, Unix seconds
+//!                                      v  the session, sealed    w  what operators list of it, sealed
+//! {prefix}l:{hash of the id}   string  whose turn it is to ask GitLab; five seconds, renewed while it is used
+//! {prefix}index                zset    hashes of ids by their end, for lists
+//! ```
+//!
+//! Each script and command touches one key, so all of it works in a cluster. Every key ends by itself. Ids are random and only their hashes are
+//! told; what is sealed is bound to its key and field, so nothing can be moved to where it means something else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use redis::{Script, cmd};
+use tokio::{
+    sync::Semaphore,
+    task::AbortHandle,
+    time::{Instant, interval, timeout},
+};
+
+use super::{
+    Lease, Listed, Means, Overlay, Put, RedisSettings, Turn, Unavailable, link::Link,
+    memory::Memory, watch,
+};
+use crate::{
+    clock::Timestamp,
+    session::{KeyRing, Purpose, Session, SessionId, codec, payload},
+};
+
+/// The store in Redis.
+pub(super) struct Remote {
+    pub(super) link: Link,
+    pub(super) means: Means,
+    keys: ArcSwap<KeyRing>,
+    pub(super) local: Arc<Memory>,
+    /// What this process has written lately, or could not: the watch writes it again when Redis is back.
+    pub(super) written: Mutex<HashMap<SessionId, Instant>>,
+    /// Writes beside requests, so that a slow Redis gathers no heap of them.
+    beside: Arc<Semaphore>,
+    watch: Mutex<Option<AbortHandle>>,
+}
+
+/// What Redis says of a session: an ended one, or the generation that it has and when it was seen.
+type Look = (Option<String>, Option<u32>, Option<u64>);
+
+impl Remote {
+    /// A store at the place of `settings`; connects in the background.
+    pub(super) fn start(settings: RedisSettings, means: Means, local: Arc<Memory>) -> Arc<Self> {
+        let remote = Arc::new(Self {
+            link: Link::new(settings),
+            keys: ArcSwap::new(means.keys.clone()),
+            local,
+            written: Mutex::default(),
+            beside: Arc::new(Semaphore::new(BESIDE)),
+            watch: Mutex::default(),
+            means,
+        });
+        let watch = remote.means.background.spawn(watch::run(Arc::downgrade(&remote)));
+        *remote.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch.abort_handle());
+        remote
+    }
+
+    pub(super) fn is_at(&self, settings: &RedisSettings) -> bool {
+        self.link.settings() == settings
+    }
+
+    /// Seals with `keys` from now on.
+    pub(super) fn rekey(&self, keys: Arc<KeyRing>) {
+        self.keys.store(keys);
+    }
+
+    /// What is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.link.trouble()
+    }
+
+    /// What Redis knows beyond `best`, the newest copy that is known here, and when the session was last seen.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        best: &Arc<Session>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Option<Overlay>, Option<Timestamp>), Unavailable> {
+        let key = self.key(&best.id);
+        let look = self.link.run(cmd("HMGET").arg(&key).arg("r").arg("g").arg("t")).await;
+        let (revoked, generation, seen): Look = self.count("get", look)?;
+        if revoked.is_some() {
+            // It holds here as well, should Redis go away.
+            self.local.revoke(best.id, until, now);
+            return Ok((Some(Overlay::Revoked), None));
+        }
+        let seen = seen.map(Timestamp::from_unix);
+        let overlay = match generation {
+            Some(generation) if generation > best.generation => {
+                let newer = self.fetch(&best.id).await?;
+                if let Some(newer) = &newer {
+                    self.local.put(newer.clone(), until, now);
+                }
+                newer.map(Overlay::Newer)
+            },
+            Some(generation) if generation == best.generation => None,
+            // Redis has lost it, or never knew it.
+            Some(_) | None => {
+                self.put_beside(best.clone(), until, now);
+                None
+            },
+        };
+        if seen.is_some_and(|seen| now.since(seen) >= SEEN) {
+            self.see_beside(best.id, now);
+        }
+        Ok((overlay, seen))
+    }
+
+    /// The newest copy, if it is there and can be read: one that a removed key has sealed is as good as none.
+    async fn fetch(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
+        let key = self.key(id);
+        let sealed = self.link.run(cmd("HGET").arg(&key).arg("v")).await;
+        let sealed: Option<String> = self.count("fetch", sealed)?;
+        let open = |sealed: String| {
+            let opened = self.keys.load().open(Purpose::Store, "session", &key, &sealed).ok()?;
+            payload::decode(&opened.bytes).ok().filter(|session| session.id == *id)
+        };
+        Ok(sealed.and_then(open).map(Arc::new))
+    }
+
+    /// Keeps `session` for all replicas.
+    pub(super) async fn put(
+        &self,
+        session: &Arc<Session>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Put, Unavailable> {
+        self.note(session.id);
+        let (key, hash) = (self.key(&session.id), hash(&session.id));
+        let (value, listed) = self.sealed(session, &key, until)?;
+        let script = script(PUT);
+        let put = self.link.script(&script, |call| {
+            call.key(&key).arg(session.generation).arg(value).arg(listed);
+            call.arg(session.seen.max(session.checked).unix()).arg(until.unix());
+        });
+        let index = self.key_of("index");
+        let (enter, keep) = (cmd("ZADD").arg(&index).arg(until.unix()).arg(&hash).to_owned(), {
+            let end = until.unix().max(now.unix()) + INDEX_SLACK;
+            cmd("EXPIREAT").arg(&index).arg(end).to_owned()
+        });
+        let (put, entered) = tokio::join!(put, async {
+            self.link.run::<()>(&enter).await?;
+            self.link.run::<()>(&keep).await
+        });
+        drop(entered);
+        match self.count("put", put)? {
+            0 => Ok(Put::Stored),
+            1 => Ok(Put::Older),
+            _ => Ok(Put::Revoked),
+        }
+    }
+
+    /// The same, beside whatever asks for it.
+    pub(super) fn put_beside(
+        self: &Arc<Self>,
+        session: Arc<Session>,
+        until: Timestamp,
+        now: Timestamp,
+    ) {
+        let this = self.clone();
+        self.beside(async move {
+            drop(this.put(&session, until, now).await);
+        });
+    }
+
+    fn see_beside(self: &Arc<Self>, id: SessionId, now: Timestamp) {
+        let this = self.clone();
+        self.beside(async move {
+            let script = script(SEE);
+            let key = this.key(&id);
+            let seen = this.link.script::<()>(&script, |call| {
+                call.key(key).arg(now.unix());
+            });
+            drop(this.count("seen", seen.await));
+        });
+    }
+
+    /// Ends the session `id` for all replicas.
+    pub(super) async fn revoke(&self, id: &SessionId, until: Timestamp) -> Result<(), Unavailable> {
+        self.note(*id);
+        self.revoke_key(&hash(id), until).await
+    }
+
+    async fn revoke_key(&self, hash: &str, until: Timestamp) -> Result<(), Unavailable> {
+        let (script, key) = (script(REVOKE), self.key_of(&format!("s:{hash}")));
+        let revoke = self.link.script::<()>(&script, |call| {
+            call.key(key).arg(until.unix());
+        });
+        self.count("revoke", revoke.await)?;
+        let index = self.key_of("index");
+        self.link.run(cmd("ZREM").arg(index).arg(hash)).await
+    }
+
+    /// Whose turn it is to ask GitLab about the session `id`.
+    pub(super) async fn turn(self: Arc<Self>, id: &SessionId) -> Turn {
+        let Ok(token) = self.means.random.token() else { return Turn::Unknown };
+        let key = self.key_of(&format!("l:{}", hash(id)));
+        let millis = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        let lock = cmd("SET").arg(&key).arg(&token).arg("NX").arg("PX").arg(millis).to_owned();
+        let locked = self.link.run(&lock).await;
+        match self.count::<Option<String>>("lock", locked) {
+            Ok(Some(_)) => Turn::Mine(Lease(Some(Held::new(self, key, token)))),
+            Ok(None) => Turn::Theirs,
+            Err(_) => Turn::Unknown,
+        }
+    }
+
+    /// All sessions that have not ended, the last that began first.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, Unavailable> {
+        let (index, now) = (self.key_of("index"), self.means.clock.now().unix());
+        let range =
+            cmd("ZRANGEBYSCORE").arg(index).arg(now).arg("+inf").arg("WITHSCORES").to_owned();
+        let hashes: Vec<(String, u64)> = self.link.run(&range).await?;
+        let mut sessions = Vec::with_capacity(hashes.len());
+        for (hash, until) in hashes {
+            let key = self.key_of(&format!("s:{hash}"));
+            let fields = cmd("HMGET").arg(&key).arg("w").arg("t").to_owned();
+            let (listed, seen): (Option<String>, Option<u64>) = self.link.run(&fields).await?;
+            // Ended meanwhile, or sealed by a key that is gone.
+            let Some(mut listed) = listed.and_then(|sealed| self.open_listed(&key, &sealed)) else {
+                continue;
+            };
+            listed.seen = seen.map_or(listed.seen, Timestamp::from_unix);
+            listed.until = Timestamp::from_unix(until);
+            sessions.push(listed);
+        }
+        sessions.sort_by_key(|session| std::cmp::Reverse((session.since, session.seen)));
+        Ok(sessions)
+    }
+
+    /// Ends a session that [`Self::list`] has told of.
+    pub(super) async fn end(&self, listed: &Listed) -> Result<(), Unavailable> {
+        let index = self.key_of("index");
+        let all = cmd("ZRANGE").arg(index).arg(0).arg(-1).to_owned();
+        let hashes: Vec<String> = self.link.run(&all).await?;
+        for hash in hashes.iter().filter(|hash| hash.starts_with(&listed.id)) {
+            self.revoke_key(hash, listed.until).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is left to be written again.
+    pub(super) async fn settle(&self, patience: Duration) {
+        let settled = async {
+            let mut tick = interval(Duration::from_millis(100));
+            loop {
+                tick.tick().await;
+                let idle = self.beside.available_permits() == BESIDE;
+                let works = self.trouble().is_none() && !self.link.is_suspect();
+                if idle && (works || self.lock_written().is_empty()) {
+                    return;
+                }
+            }
+        };
+        drop(timeout(patience, settled).await);
+    }
+
+    /// Writes again what was written lately; false if that does not work either.
+    pub(super) async fn write_again(&self) -> bool {
+        let ids: Vec<SessionId> = self.lock_written().keys().copied().collect();
+        let now = self.means.clock.now();
+        for id in ids {
+            let written = match self.local.entry(&id, now) {
+                Some((Overlay::Revoked, until)) => self.revoke(&id, until).await,
+                Some((Overlay::Newer(session), until)) => {
+                    self.put(&session, until, now).await.map(drop)
+                },
+                None => Ok(()),
+            };
+            if written.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Forgets what was written so long ago that no replica of Redis can lack it.
+    pub(super) fn forget_written(&self) {
+        self.lock_written().retain(|_, at| at.elapsed() < REPEAT);
+    }
+
+    fn note(&self, id: SessionId) {
+        let mut written = self.lock_written();
+        if written.len() < WRITTEN || written.contains_key(&id) {
+            written.insert(id, Instant::now());
+        }
+    }
+
+    fn lock_written(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Instant>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` in the background unless too much runs there already; what is left out comes with a later request.
+    fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(place) = self.beside.clone().try_acquire_owned() {
+            self.means.background.spawn(async move {
+                work.await;
+                drop(place);
+            });
+        }
+    }
+
+    fn sealed(
+        &self,
+        session: &Session,
+        key: &str,
+        until: Timestamp,
+    ) -> Result<(String, String), Unavailable> {
+        let (keys, random) = (self.keys.load(), &self.means.random);
+        let unsealed = |_| Unavailable("a session can't be sealed".into());
+        let plain = codec::most_for(session, ROOM).map_err(unsealed)?;
+        let unsealed = |_| Unavailable("a session can't be sealed".into());
+        let value = keys.seal(Purpose::Store, "session", key, &plain, random).map_err(unsealed)?;
+        let listed = Listed {
+            id: session.id.to_string(),
+            username: session.identity.username.clone(),
+            gitlab: session.identity.gitlab.clone(),
+            kind: "browser".into(),
+            since: session.created,
+            seen: session.seen,
+            until,
+        };
+        let plain = serde_json::to_vec(&listed).unwrap_or_default();
+        let listed = keys.seal(Purpose::Store, "listed", key, &plain, random).map_err(unsealed)?;
+        Ok((value, listed))
+    }
+
+    fn open_listed(&self, key: &str, sealed: &str) -> Option<Listed> {
+        let opened = self.keys.load().open(Purpose::Store, "listed", key, sealed).ok()?;
+        serde_json::from_slice(&opened.bytes).ok()
+    }
+
+    fn key(&self, id: &SessionId) -> String {
+        self.key_of(&format!("s:{}", hash(id)))
+    }
+
+    pub(super) fn key_of(&self, name: &str) -> String {
+        format!("{}{name}", self.link.settings().prefix)
+    }
+
+    pub(super) fn count<T>(
+        &self,
+        operation: &'static str,
+        result: Result<T, Unavailable>,
+    ) -> Result<T, Unavailable> {
+        self.means.metrics.store_request(operation, result.is_ok());
+        result
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let Some(watch) = &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+            watch.abort();
+        }
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Remote")
+    }
+}
+
+/// A turn that this process has; renewed until it is released, and over by itself soon after it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    remote: Arc<Remote>,
+    key: String,
+    token: String,
+    renewal: AbortHandle,
+}
+
+impl Held {
+    fn new(remote: Arc<Remote>, key: String, token: String) -> Self {
+        let renewal =
+            remote.means.background.spawn(renew(remote.clone(), key.clone(), token.clone()));
+        Self { remote, key, token, renewal: renewal.abort_handle() }
+    }
+
+    /// Gives the turn back if it is still this process's.
+    pub(super) async fn release(self) {
+        self.renewal.abort();
+        let script = script(RELEASE);
+        let released = self.remote.link.script::<u32>(&script, |call| {
+            call.key(&self.key).arg(&self.token);
+        });
+        drop(self.remote.count("unlock", released.await));
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+async fn renew(remote: Arc<Remote>, key: String, token: String) {
+    let (script, millis) = (script(RENEW), u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX));
+    let mut tick = interval(LEASE / 4);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let renewed = remote.link.script::<u32>(&script, |call| {
+            call.key(&key).arg(&token).arg(millis);
+        });
+        drop(renewed.await);
+    }
+}
+
+/// The name of a session in Redis; what logs say of it is how this begins.
+fn hash(id: &SessionId) -> String {
+    id.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn script(text: &str) -> Script {
+    Script::new(text)
+}
+
+/// 0 stored, 1 older, 2 ended. ARGV: generation, session, listing, seen, end.
+const PUT: &str = "
+if redis.call('HEXISTS', KEYS[1], 'r') == 1 then return 2 end
+local known = redis.call('HGET', KEYS[1], 'g')
+if known and tonumber(known) >= tonumber(ARGV[1]) then return 1 end
+redis.call('HSET', KEYS[1], 'g', ARGV[1], 'v', ARGV[2], 'w', ARGV[3])
+local seen = redis.call('HGET', KEYS[1], 't')
+if not seen or tonumber(seen) < tonumber(ARGV[4]) then redis.call('HSET', KEYS[1], 't', ARGV[4]) end
+redis.call('EXPIREAT', KEYS[1], ARGV[5])
+return 0";
+
+/// ARGV: seen.
+const SEE: &str = "
+local seen = redis.call('HGET', KEYS[1], 't')
+if seen and tonumber(seen) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 't', ARGV[1]) end";
+
+/// A revocation never gets shorter. ARGV: end.
+const REVOKE: &str = "
+local ended, left = redis.call('HEXISTS', KEYS[1], 'r'), redis.call('PTTL', KEYS[1])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'r', '1')
+redis.call('EXPIREAT', KEYS[1], ARGV[1])
+if ended == 1 and left > redis.call('PTTL', KEYS[1]) then redis.call('PEXPIRE', KEYS[1], left) end";
+
+/// ARGV: token.
+const RELEASE: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0";
+
+/// ARGV: token, milliseconds.
+const RENEW: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0";
+
+/// How long a turn lasts if its owner dies.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// How exactly it is known when a session was last seen.
+const SEEN: Duration = Duration::from_secs(15);
+
+/// For how long a write is made again when Redis was away: one that takes over may lack the last of them.
+const REPEAT: Duration = Duration::from_mins(1);
+
+/// How many writes are remembered for that.
+const WRITTEN: usize = 1 << 16;
+
+/// How many writes run beside requests.
+const BESIDE: usize = 256;
+
+/// Bytes of sealed text that a session may have there.
+const ROOM: usize = 7 * 1024;
+
+/// Seconds by which the index outlives what is in it.
+const INDEX_SLACK: u64 = 60;
