@@ -92,7 +92,8 @@ async fn a_lost_reply_costs_one_way_through_gitlab_at_most() {
     until("the reply is lost", async || twins.total(FAILED).await == 1).await;
     assert_eq!(gitlab.refreshes().granted, 1);
     twins.lab.clock.turn(TOO_OLD);
-    until("nothing more can be asked", async || alice.clone().xhr("/private").await.status == 401)
+    // Each replica finds that out for itself; one that has just heard nothing asks again a few seconds later.
+    until("nothing more can be asked", async || at_once(&alice, "/private", 10).await == [401; 10])
         .await;
     // Nobody is asked anything: GitLab knows the browser.
     let page = alice.open("/private").await;
@@ -100,13 +101,15 @@ async fn a_lost_reply_costs_one_way_through_gitlab_at_most() {
     assert!(page.text().contains("Hello, alice"), "{}", page.text());
     assert_eq!(at_once(&alice, "/private", CROWD).await, [200; CROWD]);
     let refused = gitlab.refreshes().refused;
-    assert!((1..=3).contains(&refused), "{refused}: each replica finds out at most once");
+    // Two calls each, since a GitLab with replicas of its own may lag behind.
+    assert!((1..=6).contains(&refused), "{refused}: each replica finds out at most once");
 }
 
 /// The refresher dies before GitLab has done anything: another one takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresher_killed_before_gitlab_acts_signs_nobody_out() {
-    let Orphaned { mut all, mut alice, .. } = killed(Fault::slow(Endpoint::Token, 1, AGES)).await;
+    let Orphaned { mut all, mut alice, _redis } =
+        killed(Fault::slow(Endpoint::Token, 1, AGES)).await;
     let authorized = all.gitlab.hits(Endpoint::Authorize);
     assert_eq!(at_once(&alice, "/private", CROWD).await, [200; CROWD]);
     assert_eq!(all.gitlab.refreshes(), Refreshes { granted: 1, refused: 0 });
@@ -119,9 +122,9 @@ async fn a_refresher_killed_before_gitlab_acts_signs_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresher_killed_after_gitlab_acted_costs_one_way_through_gitlab() {
     let late = Fault::new(Endpoint::Token, 1, Failure::LateReply).after(AGES);
-    let Orphaned { all, mut alice, .. } = killed(late).await;
+    let Orphaned { all, mut alice, _redis } = killed(late).await;
     assert_eq!(all.gitlab.refreshes().granted, 1, "before it died");
-    until("nothing more can be asked", async || alice.clone().xhr("/private").await.status == 401)
+    until("nothing more can be asked", async || at_once(&alice, "/private", 10).await == [401; 10])
         .await;
     let page = alice.open("/private").await;
     assert_eq!((page.status, page.url.path()), (200, "/private"));

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use labgate::{
-    demo::gitlab::{Command, Endpoint, Role, UserState},
+    demo::gitlab::{Command, Endpoint, Failure, Fault, Role, UserState},
     session::{KeyRing, Random},
 };
+
+use tokio::time::sleep;
 
 use crate::support::{
     Browser, HOST, Setup,
@@ -184,10 +186,43 @@ async fn a_rolling_restart_under_load_fails_no_request_and_signs_nobody_out() {
     }
     let authorized = replicas.gitlab.hits(Endpoint::Authorize);
     let load = Load::start(browsers, "/private", Duration::from_millis(100));
-    replicas.roll().await;
+    // Tokens end several times meanwhile.
+    for _ in 0..4 {
+        replicas.roll().await;
+    }
     let tally = load.end().await;
     tally.assert_all_served();
     assert_eq!(replicas.gitlab.hits(Endpoint::Authorize), authorized);
     let refreshes = replicas.gitlab.refreshes();
     assert!(refreshes.granted >= 12 && refreshes.refused == 0, "{refreshes:?}");
+}
+
+/// A process that ends waits for GitLab's reply: with it the new tokens would be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_under_way_is_finished_before_the_end() {
+    let redis = Redis::start().await;
+    let setup = Setup::default().session("recheck = \"1h\"\n");
+    let mut replicas = setup.replicas(2, &redis.store(), Before::Nginx).await;
+    replicas.gitlab.set_access_token_lifetime(2);
+    let mut alice = replicas.signed_in("alice").await;
+    sleep(Duration::from_millis(2200)).await;
+    let late = Fault::new(Endpoint::Token, 1, Failure::LateReply).after(Duration::from_secs(2));
+    replicas.gitlab.fail(late);
+    let asked = replicas.gitlab.hits(Endpoint::Token);
+    let mut tab = alice.clone();
+    tab.point_at(replicas.labgates[0].addr);
+    assert_eq!(tab.xhr("/private").await.status, 200);
+    until("a refresh is under way", async || replicas.gitlab.hits(Endpoint::Token) > asked).await;
+    replicas.labgates[0].process.signal("TERM");
+    assert_eq!(replicas.labgates[0].process.ended().await, 0);
+    for _ in 0..3 {
+        sleep(Duration::from_millis(1100)).await;
+        assert_eq!(alice.xhr("/private").await.status, 200);
+    }
+    until("the next refresh", async || {
+        alice.xhr("/private").await;
+        replicas.gitlab.refreshes().granted >= 2
+    })
+    .await;
+    assert_eq!(replicas.gitlab.refreshes().refused, 0);
 }
