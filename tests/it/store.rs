@@ -213,6 +213,35 @@ async fn tokens_that_end_while_redis_is_away_sign_nobody_out() {
     }
 }
 
+/// What was written shortly before is written again, and what is missing comes back with whoever knows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_has_lost_everything_is_told_again() {
+    let mut redis = Redis::start().await;
+    let twins = Setup::default().twins(2, &redis.store()).await;
+    let gitlab = &twins.lab.gitlab;
+    gitlab.set_access_token_lifetime(200);
+    let [here, elsewhere] = twins.addresses()[..] else { panic!("two of them") };
+    let mut alice = twins.signed_in("alice").await;
+    let mut carol = twins.signed_in("carol").await;
+    twins.lab.clock.turn(TOO_OLD);
+    // Only one of them knows the new tokens, and no browser has them.
+    alice.point_at(here);
+    assert_eq!(alice.clone().xhr("/private").await.status, 200);
+    let mut copy = carol.clone();
+    carol.point_at(here);
+    assert_eq!(carol.post("/oauth2/sign_out", "").await.status, 200);
+    redis.run_empty().await;
+    until("both have noticed", async || twins.total(UP).await == 2).await;
+    copy.point_at(elsewhere);
+    until("the sign-out is told again", async || copy.clone().xhr("/private").await.status == 401)
+        .await;
+    alice.point_at(elsewhere);
+    twins.lab.clock.turn(TOO_OLD);
+    assert_eq!(at_once(&alice, "/private", 30).await, [200; 30]);
+    let refreshes = gitlab.refreshes();
+    assert_eq!((refreshes.granted, refreshes.refused), (2, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_is_told_once_and_so_is_its_end() {
     let mut redis = Redis::start().await;
