@@ -7,7 +7,10 @@ use std::{fmt::Write, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 
 use super::Environment;
-use crate::{config::GitLab, gate::Plan};
+use crate::{
+    config::{GitLab, StoreKind},
+    gate::Plan,
+};
 
 /// Ends with 2 if the configuration can't be used, with 0 otherwise.
 pub(super) fn run(path: Option<PathBuf>, env: &Environment) -> anyhow::Result<ExitCode> {
@@ -20,6 +23,9 @@ pub(super) fn run(path: Option<PathBuf>, env: &Environment) -> anyhow::Result<Ex
 
 fn report(plan: &Plan) -> anyhow::Result<String> {
     let mut text = toml::to_string(&plan.config).context("the configuration can't be written")?;
+    if matches!(plan.config.session.store, StoreKind::Memory) {
+        text.push_str(ALONE);
+    }
     for (name, gitlab) in &plan.config.gitlab {
         text.push('\n');
         for line in registration(plan, name, gitlab).lines() {
@@ -28,6 +34,13 @@ fn report(plan: &Plan) -> anyhow::Result<String> {
     }
     Ok(text)
 }
+
+/// What the default store means to those who run more than one process.
+const ALONE: &str = "
+# [session] store = \"memory\": sign-outs and renewed tokens are known to one process only, until it restarts.
+# With several replicas a cookie that was signed out at one is good at the others until GitLab or `lifetime` ends it:
+# give them one store, `store = { redis = \"rediss://…\" }`.
+";
 
 /// What to tell GitLab when the application is registered, or to compare with what was told.
 fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {

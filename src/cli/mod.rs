@@ -14,6 +14,7 @@ mod dev_gitlab;
 mod health;
 mod keygen;
 mod run;
+mod sessions;
 
 use std::{
     collections::BTreeMap,
@@ -62,6 +63,8 @@ enum Command {
     Check,
     /// Make a key, ready for a secret file.
     Keygen(keygen::Arguments),
+    /// Show who is signed in, or end sessions, where replicas share a store.
+    Sessions(sessions::Arguments),
     /// End with 0 if the running instance is ready; for images without a shell.
     Health,
 }
@@ -90,6 +93,7 @@ pub fn main(
         Command::DevGitlab(arguments) => dev_gitlab::run(&arguments),
         Command::Check => check::run(path, &env),
         Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Sessions(arguments) => sessions::run(&arguments, path, &env),
         Command::Health => health::run(path, &env),
     };
     ended.unwrap_or_else(|error| {

@@ -114,15 +114,22 @@ fn reference(shown: &dyn Fn(&str) -> bool) -> String {
         text.extend(["\n", &comment(&doc), &header, "\n"]);
         keys(&structs, kind, "", shown, &mut text);
         if kind == "Route" {
-            text.push_str("\n# Conditions of a rule:\n");
-            for condition in &structs["Rule"] {
-                let example = quoted(&condition.doc, "Example").unwrap();
-                text.extend(["#\n# { ", &condition.name, " = ", example, " }\n"]);
-                text.push_str(&comment(&without(&condition.doc, "Example", example)));
-            }
+            text.push('\n');
+            conditions(&structs["Rule"], "Conditions of a rule:", &mut text);
         }
     }
     text
+}
+
+/// Keys of a table that stands on one line, each by itself with its example or default.
+fn conditions(fields: &[Field], title: &str, text: &mut String) {
+    text.extend(["# ", title, "\n"]);
+    for field in fields {
+        let found = |word| quoted(&field.doc, word).map(|value| (word, value));
+        let (word, value) = found("Example").or_else(|| found("Default")).unwrap();
+        text.extend(["#\n# { ", &field.name, " = ", value, " }\n"]);
+        text.push_str(&comment(&without(&field.doc, word, value)));
+    }
 }
 
 fn keys(
@@ -145,7 +152,11 @@ fn keys(
         let given = field.doc.contains("Required.") || shown(&field.doc);
         let sign = if given { "" } else { "#" };
         text.push_str(&comment(&without(&field.doc, word, value)));
-        text.extend([sign, &name, " = ", value, "\n\n"]);
+        text.extend([sign, &name, " = ", value, "\n"]);
+        if field.kind == "StoreKind" {
+            conditions(&structs["RedisStore"], "Or a table of:", text);
+        }
+        text.push('\n');
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

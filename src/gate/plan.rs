@@ -8,18 +8,21 @@ use std::{
     sync::Arc,
 };
 
+use tokio::runtime::Handle;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::build::needs;
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
+    clock::Clock,
     config::{self, Allow, Config, HostPattern, Problem, Rule, StoreKind, nearest},
     gitlab::{Provider, ProviderError, Roots, STATE_SCOPES, Unobserved},
     identity::HeaderTable,
     route::{Entry, RouteTable},
-    session::{KeyRing, RedisSettings, StoreSettings},
+    session::{KeyRing, Means, Random, RedisSettings, Store, StoreLimits, StoreSettings},
     target::{Origin, Trust},
+    telemetry::Metrics,
 };
 
 /// The environment's variables by name.
@@ -74,6 +77,20 @@ impl Plan {
     pub fn scopes(&self, name: &str) -> Vec<String> {
         let configured = self.config.gitlab.get(name).map(|gitlab| gitlab.scopes.as_slice());
         needs(&self.config, name).scopes(configured.unwrap_or_default())
+    }
+
+    /// The store that replicas share, opened beside them; none if each has its own.
+    pub fn open_store(self, background: &Handle) -> Option<Store> {
+        let means = Means {
+            keys: Arc::new(self.keys),
+            random: Random::system(),
+            background: background.clone(),
+            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), "")),
+            clock: Clock::system(),
+        };
+        let store = Store::memory(StoreLimits::default());
+        store.attach(&self.store, means);
+        store.is_shared().then_some(store)
     }
 
     /// What browsers call the hosts of one route.

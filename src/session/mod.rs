@@ -173,6 +173,7 @@ impl fmt::Debug for Tokens {
         out.debug_struct("Tokens")
             .field("access", &"…")
             .field("refresh", &self.refresh.as_ref().map(|_| "…"))
+            .field("issued", &self.issued)
             .field("expires", &self.expires)
             .field("scope", &self.scope)
             .finish()

@@ -181,6 +181,7 @@ fn busy_metrics() -> Metrics {
     metrics.session_recheck("renewed");
     metrics.session_refresh("refreshed");
     metrics.session_revoked("account");
+    metrics.store_request("get", true);
     metrics.gitlab_request("main", "token", "200", Duration::from_millis(80));
     metrics.limit_reached("connections");
     metrics.reloaded(Timestamp::from_unix(1_700_000_000));
@@ -209,6 +210,8 @@ fn metrics_are_those_that_the_docs_name() {
         "session_rechecks_total{result}",
         "session_refreshes_total{result}",
         "sessions_revoked_total{cause}",
+        "store_requests_total{operation,result}",
+        "store_up",
         "gitlab_requests_total{gitlab,endpoint,status}",
         "gitlab_request_duration_seconds{gitlab,endpoint}",
         "open_connections",

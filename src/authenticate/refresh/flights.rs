@@ -4,7 +4,7 @@
 //! under way ─────────────▶ everybody joins
 //! landed: Renewed ───────▶ for a minute, older copies of the session join; with a word too old, they fly on as the newer copy
 //!         Ended, Spent ──▶ for a minute
-//!         Unheard ───────▶ for five seconds
+//!         Unheard ───────▶ for five seconds, or as long as GitLab asked for, a minute at most
 //! lost (its task died) ──▶ a new one begins
 //! ```
 //!
@@ -106,7 +106,7 @@ impl Flight {
             Outcome::Ended => age < REMEMBERED,
             // An old copy of the cookie says nothing of newer tokens.
             Outcome::Spent(generation) => age < REMEMBERED && *generation >= session.generation,
-            Outcome::Unheard => age < RETRY,
+            Outcome::Unheard(again) => age < again.unwrap_or(RETRY).clamp(RETRY, REMEMBERED),
         }
     }
 
@@ -200,7 +200,10 @@ mod tests {
         assert_eq!(landed_serves_for(Outcome::Ended).await, 60);
         assert_eq!(landed_serves_for(Outcome::Spent(1)).await, 60);
         assert_eq!(landed_serves_for(Outcome::Spent(0)).await, 0, "of an older copy");
-        assert_eq!(landed_serves_for(Outcome::Unheard).await, 5);
+        for (asked_for, seconds) in [(None, 5), (Some(1), 5), (Some(30), 30), (Some(3600), 60)] {
+            let asked_for = asked_for.map(Duration::from_secs);
+            assert_eq!(landed_serves_for(Outcome::Unheard(asked_for)).await, seconds);
+        }
     }
 
     #[tokio::test(start_paused = true)]

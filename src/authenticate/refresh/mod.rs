@@ -40,8 +40,8 @@ pub enum Outcome {
     Ended,
     /// The tokens of this generation are used up: GitLab can't be asked with them any more.
     Spent(u32),
-    /// GitLab gave no word: out of reach, overloaded, or making no sense.
-    Unheard,
+    /// GitLab gave no word: out of reach, overloaded, or making no sense. It may have said when to ask again.
+    Unheard(Option<Duration>),
 }
 
 /// Whether a flight may spend the refresh token.
@@ -90,7 +90,7 @@ impl Refresher {
             Outcome::Renewed(_) => "renewed",
             Outcome::Ended => "ended",
             Outcome::Spent(_) => "spent",
-            Outcome::Unheard => "unheard",
+            Outcome::Unheard(_) => "unheard",
         };
         self.metrics.session_recheck(result);
         outcome
@@ -129,7 +129,7 @@ impl Refresher {
                 Turn::Unknown => return self.alone(session, provider, now).await,
             }
         }
-        Outcome::Unheard
+        Outcome::Unheard(None)
     }
 
     /// The newest copy of `session` that the store knows.
@@ -157,7 +157,7 @@ impl Refresher {
         let word =
             newest.generation > session.generation && is_fresh(&newest, now, &self.deadlines);
         match outcome {
-            Outcome::Spent(_) | Outcome::Unheard if word => Outcome::Renewed(newest),
+            Outcome::Spent(_) | Outcome::Unheard(_) if word => Outcome::Renewed(newest),
             outcome => outcome,
         }
     }
@@ -176,7 +176,7 @@ impl Refresher {
         let tokens = if desperate { Refreshing::Allowed } else { Refreshing::Withheld };
         match self.ask(Session::clone(session), provider, tokens, now).await {
             // The store may know better when it is back.
-            Outcome::Spent(_) => Outcome::Unheard,
+            Outcome::Spent(_) => Outcome::Unheard(None),
             outcome => outcome,
         }
     }
@@ -214,7 +214,7 @@ impl Refresher {
                 }
             },
             // Without the other replicas' word it is not said that nobody has newer tokens.
-            Some(Overlay::Newer(_)) | None if !known.sure => Outcome::Unheard,
+            Some(Overlay::Newer(_)) | None if !known.sure => Outcome::Unheard(None),
             Some(Overlay::Newer(_)) | None => Outcome::Spent(generation),
         }
     }
@@ -230,7 +230,7 @@ impl Refresher {
         let mut refreshed = false;
         if session.tokens.expires <= now {
             if withheld {
-                return Outcome::Unheard;
+                return Outcome::Unheard(None);
             }
             if let Err(outcome) = self.refresh(&mut session, provider, now).await {
                 return outcome;
@@ -267,10 +267,9 @@ impl Refresher {
             outcome => return outcome,
         };
         match self.refresh(&mut renewed, provider, now).await {
-            Ok(()) => Outcome::Renewed(Arc::new(renewed)),
             Err(Outcome::Ended) => Outcome::Ended,
-            // The word is fresh all the same; the next recheck tries again.
-            Err(_) => Outcome::Renewed(Arc::new(renewed)),
+            // Without new tokens the word is fresh all the same; the next recheck tries again.
+            Ok(()) | Err(_) => Outcome::Renewed(Arc::new(renewed)),
         }
     }
 
@@ -300,12 +299,18 @@ impl Refresher {
                 Err(self.refreshed("spent", Outcome::Spent(session.generation)))
             },
             Err(error) => {
+                let retry_after = match &error {
+                    RefreshError::Unavailable { retry_after, .. } => *retry_after,
+                    RefreshError::InvalidGrant
+                    | RefreshError::InvalidClient
+                    | RefreshError::Answer(_) => None,
+                };
                 tracing::warn!(
                     gitlab = provider.name(),
                     error = causes(&error),
                     "a session's tokens could not be refreshed"
                 );
-                Err(self.refreshed("failed", Outcome::Unheard))
+                Err(self.refreshed("failed", Outcome::Unheard(retry_after)))
             },
         }
     }
@@ -322,12 +327,16 @@ impl Refresher {
             IdentifyError::TokenDead => Outcome::Spent(session.generation),
             IdentifyError::Subject { .. } => self.end(session, "other_user").await,
             IdentifyError::Unavailable { .. } | IdentifyError::Answer(_) => {
+                let retry_after = match error {
+                    IdentifyError::Unavailable { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
                 tracing::warn!(
                     user = %session.identity,
                     error = causes(error),
                     "GitLab gave no word on a session"
                 );
-                Outcome::Unheard
+                Outcome::Unheard(retry_after)
             },
         }
     }

@@ -163,7 +163,8 @@ impl Link {
     }
 
     async fn connection(&self) -> Result<(Connection, u64), Unavailable> {
-        if let Some(found) = self.lock().ready() {
+        let found = self.lock().ready();
+        if let Some(found) = found {
             return Ok(found);
         }
         if !*self.tried.borrow() {
@@ -353,9 +354,10 @@ fn is_refusal(error: &RedisError) -> bool {
 
 /// What is wrong, without what was sent.
 fn brief(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("{}: {code}", error.category()),
-        None => error.category().to_owned(),
+    match (error.kind(), error.code()) {
+        (ErrorKind::Io, _) => error.to_string(),
+        (_, Some(code)) => format!("{}: {code}", error.category()),
+        (_, None) => error.category().to_owned(),
     }
 }
 

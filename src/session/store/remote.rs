@@ -18,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use redis::{Script, cmd};
 use tokio::{
     sync::Semaphore,
@@ -224,20 +225,27 @@ impl Remote {
             cmd("ZRANGEBYSCORE").arg(index).arg(now).arg("+inf").arg("WITHSCORES").to_owned();
         let hashes: Vec<(String, u64)> = self.link.run(&range).await?;
         let mut sessions = Vec::with_capacity(hashes.len());
-        for (hash, until) in hashes {
-            let key = self.key_of(&format!("s:{hash}"));
-            let fields = cmd("HMGET").arg(&key).arg("w").arg("t").to_owned();
-            let (listed, seen): (Option<String>, Option<u64>) = self.link.run(&fields).await?;
-            // Ended meanwhile, or sealed by a key that is gone.
-            let Some(mut listed) = listed.and_then(|sealed| self.open_listed(&key, &sealed)) else {
-                continue;
-            };
-            listed.seen = seen.map_or(listed.seen, Timestamp::from_unix);
-            listed.until = Timestamp::from_unix(until);
-            sessions.push(listed);
+        for some in hashes.chunks(AT_ONCE) {
+            let listed = some.iter().map(|(hash, until)| self.listed(hash, *until));
+            for listed in join_all(listed).await {
+                sessions.extend(listed?);
+            }
         }
         sessions.sort_by_key(|session| std::cmp::Reverse((session.since, session.seen)));
         Ok(sessions)
+    }
+
+    /// One of them; none if it ended meanwhile, or a key has sealed it that is gone.
+    async fn listed(&self, hash: &str, until: u64) -> Result<Option<Listed>, Unavailable> {
+        let key = self.key_of(&format!("s:{hash}"));
+        let fields = cmd("HMGET").arg(&key).arg("w").arg("t").to_owned();
+        let (sealed, seen): (Option<String>, Option<u64>) = self.link.run(&fields).await?;
+        let listed = sealed.and_then(|sealed| self.open_listed(&key, &sealed));
+        Ok(listed.map(|listed| Listed {
+            seen: seen.map_or(listed.seen, Timestamp::from_unix),
+            until: Timestamp::from_unix(until),
+            ..listed
+        }))
     }
 
     /// Ends a session that [`Self::list`] has told of.
@@ -422,7 +430,9 @@ async fn renew(remote: Arc<Remote>, key: String, token: String) {
 
 /// The name of a session in Redis; what logs say of it is how this begins.
 fn hash(id: &SessionId) -> String {
-    id.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let digest = id.digest();
+    let half = digest.first_chunk().expect("16 of 32 bytes");
+    format!("{:032x}", u128::from_be_bytes(*half))
 }
 
 fn script(text: &str) -> Script {
@@ -477,6 +487,9 @@ const WRITTEN: usize = 1 << 16;
 
 /// How many writes run beside requests.
 const BESIDE: usize = 256;
+
+/// How many sessions are asked for at once when all are listed.
+const AT_ONCE: usize = 100;
 
 /// Bytes of sealed text that a session may have there.
 const ROOM: usize = 7 * 1024;

@@ -179,7 +179,7 @@ fn decoded(text: &str) -> Result<String, RedisUrlError> {
     Ok(decoded.into_owned())
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

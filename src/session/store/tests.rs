@@ -86,7 +86,7 @@ async fn the_oldest_copies_go_when_bytes_are_short() {
     store.put(generation(&sessions[7], 2), later(10), NOW).await;
     store.put(generation(&sessions[0], 1), later(10), NOW).await;
     for (index, session) in sessions.iter().enumerate() {
-        let known = overlay(&store, &session, NOW).await.is_some();
+        let known = overlay(&store, session, NOW).await.is_some();
         assert_eq!(known, [0, 7, 9].contains(&index), "{index}");
     }
     let counts = store.counts();
@@ -109,7 +109,7 @@ async fn lost_revocations_are_those_that_end_first_and_are_counted() {
         store.revoke(session.id, later(end), NOW).await;
     }
     for (index, session) in sessions.iter().enumerate() {
-        let known = overlay(&store, &session, NOW).await.is_some();
+        let known = overlay(&store, session, NOW).await.is_some();
         assert_eq!(known, [0, 2, 4].contains(&index), "{index}");
     }
     let counts = store.counts();
@@ -152,7 +152,7 @@ fn fifty_threads_agree() {
                                 store.revoke(session.id, later(100), NOW).await;
                                 highest[0] = u32::MAX;
                             }
-                            match overlay(&store, &session, NOW).await {
+                            match overlay(store, session, NOW).await {
                                 Some(Overlay::Newer(newer)) => {
                                     assert!(newer.generation >= highest[index]);
                                     highest[index] = newer.generation;
@@ -170,7 +170,7 @@ fn fifty_threads_agree() {
         assert_eq!(overlay(&store, &sessions[0], NOW).await, Some(Overlay::Revoked));
         for session in &sessions[1..] {
             let last = generation(session, 5000);
-            assert_eq!(overlay(&store, &session, NOW).await, Some(Overlay::Newer(last)));
+            assert_eq!(overlay(&store, session, NOW).await, Some(Overlay::Newer(last)));
         }
     });
     assert_eq!((store.counts().newer, store.counts().revoked), (7, 1));

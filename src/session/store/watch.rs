@@ -34,14 +34,14 @@ pub(super) async fn run(remote: Weak<Remote>) {
                 if told.is_none_or(|told| told.elapsed() >= TELL) {
                     told = Some(Instant::now());
                     tracing::warn!(
-                        error = %error,
+                        error = error.0,
                         "the session store can't be reached; sessions go on from their cookies"
                     );
                 }
             },
         }
         sleep(PAUSE).await;
-        drop(timeout(TICK - PAUSE, remote.link.failed.notified()).await);
+        drop(timeout(TICK, remote.link.failed.notified()).await);
     }
 }
 
