@@ -233,11 +233,18 @@ async fn tokens_that_end_while_redis_is_away_sign_nobody_out() {
             served(&alice, trouble).await;
             assert_eq!(alice.xhr("/private").await.status, 200, "{trouble:?}");
         }
+        // Two replicas that spent the same refresh token would lose the session.
+        assert_eq!(twins.lab.gitlab.refreshes(), Refreshes::default(), "{trouble:?}");
         patient.recover(trouble).await;
         until("all are connected again", async || twins.total(UP).await == 3).await;
-        served(&alice, trouble).await;
+        until("a new token", async || {
+            served(&alice, trouble).await;
+            twins.lab.gitlab.refreshes().granted > 0
+        })
+        .await;
         twins.lab.clock.turn(TOO_OLD);
         served(&alice, trouble).await;
+        assert_eq!(twins.lab.gitlab.refreshes(), Refreshes { granted: 2, refused: 0 });
     }
 }
 
