@@ -4,9 +4,13 @@ use labgate::{demo::gitlab::UserState, telemetry::REFERENCE};
 
 use crate::support::Setup;
 
-/// What is zero while nothing is open and no limit is reached.
-const QUIET: [&str; 3] =
-    ["labgate_open_connections", "labgate_open_tunnels", "labgate_limits_reached_total"];
+/// What is zero while nothing is open, no limit is reached and no store is shared.
+const QUIET: [&str; 4] = [
+    "labgate_open_connections",
+    "labgate_open_tunnels",
+    "labgate_limits_reached_total",
+    "labgate_store_requests_total",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_the_reference_names_is_counted() {

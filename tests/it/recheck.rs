@@ -260,12 +260,16 @@ async fn a_refresh_goes_on_without_the_browser_that_caused_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_renewed_ahead_of_their_end_and_each_new_pair_is_kept() {
     let lab = Lab::start().await;
-    lab.gitlab.set_access_token_lifetime(360);
+    // Of all sessions' moments the last before the end.
+    lab.gitlab.set_access_token_lifetime(310);
     let mut alice = lab.signed_in("alice").await;
     for round in 1..=5 {
         lab.clock.turn(290);
         assert_eq!(alice.xhr("/private").await.status, 200, "{round}");
-        until("the pair is new", async || refreshes(&lab, "refreshed").await == round).await;
+        until(&format!("the pair {round} is new"), async || {
+            refreshes(&lab, "refreshed").await == round
+        })
+        .await;
         assert_eq!(alice.xhr("/private").await.status, 200, "{round}");
     }
     assert_eq!(refreshes(&lab, "spent").await + refreshes(&lab, "failed").await, 0);

@@ -136,7 +136,7 @@ async fn a_refresh_under_way_brings_nothing_back() {
     until("GitLab is asked", async || lab.gitlab.hits(Endpoint::ApiUser) == 2).await;
     assert_eq!(alice.post("/oauth2/sign_out", "").await.status, 200);
     until("the flight has landed", async || {
-        lab.metric("labgate_session_rechecks_total{result=\"renewed\"}").await > 0.5
+        lab.metric("labgate_session_rechecks_total{result=\"ended\"}").await > 0.5
     })
     .await;
     assert_eq!(copy.xhr("/private").await.status, 401);

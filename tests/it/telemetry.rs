@@ -38,8 +38,11 @@ async fn the_metrics_of_the_contract_are_there_and_no_stranger_grows_them() {
         text.contains("labgate_session_refreshes_total{").then_some(())
     })
     .await;
-    house.gitlab.set_state("alice", UserState::Blocked).expect("alice");
-    appears("her end", async || (alice.xhr("/private").await.status == 401).then_some(())).await;
+    // Of a token that lives, GitLab says clearly that its user is blocked.
+    house.gitlab.set_access_token_lifetime(7200);
+    let mut bob = house.signed_in("bob").await;
+    house.gitlab.set_state("bob", UserState::Blocked).expect("bob");
+    appears("his end", async || (bob.xhr("/private").await.status == 401).then_some(())).await;
     let before = house.admin("/metrics").await.text();
     for series in [
         "labgate_build_info{",
@@ -47,7 +50,7 @@ async fn the_metrics_of_the_contract_are_there_and_no_stranger_grows_them() {
         "labgate_requests_total{decision=\"sign_in\",method=\"GET\",route=\"/private\",status=\"401\"}",
         "labgate_request_duration_seconds_bucket{route=\"/private\",",
         "labgate_upstream_duration_seconds_bucket{upstream=",
-        "labgate_sign_ins_total{gitlab=\"main\",result=\"signed_in\"} 1",
+        "labgate_sign_ins_total{gitlab=\"main\",result=\"signed_in\"} 2",
         "labgate_session_rechecks_total{result=\"renewed\"}",
         "labgate_session_refreshes_total{result=\"refreshed\"}",
         "labgate_sessions_revoked_total{cause=",

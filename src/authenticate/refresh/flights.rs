@@ -97,11 +97,14 @@ impl Flight {
         let Some((landed, outcome)) = &*self.0.borrow() else { return !self.is_lost() };
         let age = landed.elapsed();
         match outcome {
+            Outcome::Renewed(new) if new.generation > session.generation => {
+                age < REMEMBERED && is_fresh(new, now, deadlines)
+            },
             // One that brought a good word but no new tokens is not repeated at once.
             Outcome::Renewed(new) => {
-                let is_newer = new.generation > session.generation;
-                let lasts = if is_newer { REMEMBERED } else { RETRY };
-                new.generation >= session.generation && age < lasts && is_fresh(new, now, deadlines)
+                new.generation == session.generation
+                    && age < RETRY
+                    && now.since(new.checked) < RETRY
             },
             Outcome::Ended => age < REMEMBERED,
             // An old copy of the cookie says nothing of newer tokens.
