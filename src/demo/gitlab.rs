@@ -55,6 +55,7 @@ pub use self::{
     people::{Role, UserState, Visibility},
     seed::{MAINTAINERS_OF, Person, TEAM, people},
     switches::{Document, Endpoint, Failure, Fault},
+    token::Refreshes,
 };
 use super::serve::{self, Ending, Server};
 use crate::clock::Clock;
@@ -282,6 +283,11 @@ impl DevGitlab {
     /// Requests to this endpoint so far.
     pub fn hits(&self, endpoint: Endpoint) -> u64 {
         self.instance.world().switches.hits().get(&endpoint).copied().unwrap_or_default()
+    }
+
+    /// What became of refresh tokens so far.
+    pub fn refreshes(&self) -> Refreshes {
+        self.instance.world().refreshes
     }
 
     /// An ID token of a CI job of `acme/web/shop`, with these claims laid over its own; null takes one away.

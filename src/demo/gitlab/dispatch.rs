@@ -8,6 +8,7 @@
 //! | `POST /-/dev/commands` | one `Command` as JSON; 204, or 422 with `error` |
 //! | `POST /-/dev/rotate_login_key` | a new login key; 204 |
 //! | `GET /-/dev/hits` | requests so far by endpoint |
+//! | `GET /-/dev/refreshes` | refresh tokens so far that were `granted` a new pair or `refused` one |
 
 use std::{future, sync::Arc, time::Duration};
 
@@ -84,15 +85,12 @@ pub(super) async fn respond(
     let Some(fault) = fault else {
         return Ok(marked(route(&gitlab, &asked)));
     };
-    let delay = Duration::from_millis(fault.delay_ms);
-    if matches!(fault.failure, Failure::LateReply) {
-        let answer = marked(route(&gitlab, &asked));
-        tokio::time::sleep(delay).await;
-        return Ok(answer);
-    }
-    tokio::time::sleep(delay).await;
+    let early = matches!(fault.failure, Failure::LateReply).then(|| route(&gitlab, &asked));
+    tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
     match fault.failure {
-        Failure::Slow | Failure::LateReply => Ok(marked(route(&gitlab, &asked))),
+        Failure::Slow | Failure::LateReply => {
+            Ok(marked(early.unwrap_or_else(|| route(&gitlab, &asked))))
+        },
         Failure::Answer { status, body, content_type, retry_after } => {
             Ok(marked(switches::failed(status, &content_type, retry_after.as_deref(), &body)))
         },
@@ -228,6 +226,9 @@ async fn control(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
         ("GET", "/-/dev/hits") => {
             let hits = serde_json::to_value(gitlab.world().switches.hits());
             hits.map_or_else(|error| refused(&error), |hits| answer::json(StatusCode::OK, &hits))
+        },
+        ("GET", "/-/dev/refreshes") => {
+            answer::json(StatusCode::OK, &json!(gitlab.world().refreshes))
         },
         // A web page of a stranger can post forms and text, but not JSON.
         ("POST", _) if !is_json(asked.headers) => {

@@ -16,6 +16,7 @@ use super::{
     people::{Directory, User},
     seed,
     switches::Switches,
+    token::Refreshes,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -75,6 +76,7 @@ pub(super) struct World {
     pub(super) browsers: Capped<Browser>,
     pub(super) switches: Switches,
     pub(super) hooks: Vec<Hook>,
+    pub(super) refreshes: Refreshes,
     pub(super) next_id: u64,
 }
 
@@ -100,6 +102,7 @@ impl World {
             browsers: Capped::new(10_000),
             switches: Switches::default(),
             hooks: Vec::new(),
+            refreshes: Refreshes::default(),
             next_id: 1000,
         }
     }

@@ -64,7 +64,7 @@ pub enum Failure {
         #[serde(default)]
         retry_after: Option<String>,
     },
-    /// The right answer at once, but the delay comes before it is sent.
+    /// The request is carried out at once, only the reply is delayed.
     LateReply,
     /// The request is carried out, then the connection closes without a reply.
     DropReply,

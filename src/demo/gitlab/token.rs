@@ -9,6 +9,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -122,6 +123,15 @@ impl Credentials {
     }
 }
 
+/// What became of refresh tokens so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refreshes {
+    /// Traded for a new pair, whether or not the reply arrived.
+    pub granted: u64,
+    /// Refused, such as one that had been traded before.
+    pub refused: u64,
+}
+
 /// A row just made, and the nonce that its ID token must carry.
 struct Issued {
     row: Row,
@@ -136,7 +146,14 @@ pub(super) fn token(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> 
     let issued = match params.text("grant_type") {
         None => Err(OauthError::InvalidRequest("grant_type")),
         Some("authorization_code") => redeem(&mut world, credentials.as_ref(), params, now),
-        Some("refresh_token") => refresh(&mut world, credentials.as_ref(), params, now),
+        Some("refresh_token") => {
+            let issued = refresh(&mut world, credentials.as_ref(), params, now);
+            match issued {
+                Ok(_) => world.refreshes.granted += 1,
+                Err(_) => world.refreshes.refused += 1,
+            }
+            issued
+        },
         Some(_) => Err(OauthError::UnsupportedGrantType),
     };
     let Issued { row, nonce } = match issued {

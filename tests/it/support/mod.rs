@@ -3,10 +3,14 @@
 //! labgate listens in the clear and believes that browsers see `https://app.example.test`, as behind a proxy that ends TLS; clients
 //! connect to its address whatever the host is called.
 
+mod balancer;
 mod browser;
 mod client;
+mod daemon;
 pub mod http2;
 mod process;
+pub mod redis;
+pub mod replicas;
 mod served;
 mod wire;
 

@@ -134,6 +134,13 @@ impl Process {
         assert!(status.success(), "{kill}");
     }
 
+    /// Ends it at once, as `kill -9` does, and waits for that.
+    pub fn kill(&mut self) {
+        // One that has ended already is no error.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
     /// Whether it has ended by now, with what code; -1 for a signal.
     pub fn code(&mut self) -> Option<i32> {
         let status = self.child.try_wait().expect("our child");
@@ -156,9 +163,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended already is no error.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.kill();
     }
 }
 

@@ -106,6 +106,8 @@ async fn a_refresh_kills_the_old_pair_and_has_one_winner() {
     lab.gitlab.set_access_token_lifetime(7200);
     let token = text(&old, "refresh_token");
     let tries = futures_util::future::join_all((0..8).map(|_| lab.refresh(token))).await;
+    assert_eq!(lab.gitlab.refreshes(), Refreshes { granted: 1, refused: 7 });
+    assert_eq!(lab.get("/-/dev/refreshes").await.json()["refused"], 7);
     let (won, lost): (Vec<_>, Vec<_>) =
         tries.iter().partition(|reply| reply.status == StatusCode::OK);
     assert_eq!((won.len(), lost.len()), (1, 7));

@@ -199,6 +199,14 @@ async fn faults_strike_as_often_as_they_say() {
     let lost = lab.refresh(text(&tokens, "refresh_token")).await;
     assert_eq!(lost.error(), (400, "invalid_grant".to_owned()), "it was committed");
 
+    let tokens = lab.tokens("bob").await;
+    let late = Fault::new(Endpoint::Token, 1, Failure::LateReply).after(Duration::from_hours(1));
+    lab.gitlab.fail(late);
+    let reply = lab.refresh(text(&tokens, "refresh_token"));
+    assert!(tokio::time::timeout(Duration::from_millis(50), reply).await.is_err());
+    let late = lab.refresh(text(&tokens, "refresh_token")).await;
+    assert_eq!(late.error(), (400, "invalid_grant".to_owned()), "it was committed at once");
+
     lab.gitlab.set_silent(true);
     let waited = tokio::time::timeout(Duration::from_millis(50), lab.get("/")).await;
     assert!(waited.is_err(), "it does not answer");
