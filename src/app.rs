@@ -246,7 +246,7 @@ struct Front {
 }
 
 impl Handler for Front {
-    async fn handle(&self, request: Request, addr: SocketAddr, core: usize) -> Response {
+    async fn handle(&self, request: &mut Request, addr: SocketAddr, core: usize) -> Response {
         let gate = self.gate.load_full();
         gate.handle(request, Peer { addr, core }).await
     }
@@ -263,7 +263,7 @@ struct AdminFront {
 }
 
 impl Handler for AdminFront {
-    async fn handle(&self, request: Request, _: SocketAddr, _: usize) -> Response {
+    async fn handle(&self, request: &mut Request, _: SocketAddr, _: usize) -> Response {
         let metrics = &self.admin.metrics;
         metrics.open(self.connections.open.load(Ordering::Relaxed), self.tunnels.open());
         let reached = [
@@ -275,7 +275,7 @@ impl Handler for AdminFront {
             let told = told.swap(count, Ordering::Relaxed);
             metrics.limit_reached_often(limit, count.saturating_sub(told));
         }
-        self.admin.handle(&request)
+        self.admin.handle(request)
     }
 }
 

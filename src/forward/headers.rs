@@ -52,30 +52,38 @@ pub struct Passage {
 ///
 /// `Refusal::Malformed` if the request asks for a WebSocket, but not properly (RFC 6455, 4.2.1).
 pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passage, Refusal> {
-    let upgrade = upgrade::wish(request)?;
+    let stays = |name: &&HeaderName| !passes(name.as_str(), caller.trusted);
+    let unwanted: Vec<HeaderName> = request.headers().keys().filter(stays).cloned().collect();
+    let mut passage = Passage::default();
+    // Upgrade, TE and Connection are among what is unwanted: without any, there is nothing to look for.
+    if !unwanted.is_empty() {
+        passage.upgrade = upgrade::wish(request)?;
+        let headers = request.headers_mut();
+        let trailers = wants_trailers(headers);
+        remove_nominated(headers);
+        for name in unwanted {
+            headers.remove(name);
+        }
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
     let headers = request.headers_mut();
-    let trailers = wants_trailers(headers);
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| !passes(name.as_str(), caller.trusted)).cloned().collect();
-    remove_nominated(headers);
-    for name in unwanted {
-        headers.remove(name);
-    }
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-    }
     join_cookies(headers);
     set_forwarding(headers, caller);
     set_host(request, caller);
-    Ok(Passage { upgrade })
+    Ok(passage)
 }
 
 /// Removes from a response what belongs to the connection that it came on.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    remove_nominated(headers);
     let unwanted: Vec<HeaderName> =
         headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    // Connection is among them.
+    if !unwanted.is_empty() {
+        remove_nominated(headers);
+    }
     for name in unwanted {
         headers.remove(name);
     }
@@ -214,6 +222,10 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 
 /// HTTP/2 may split the cookie into several fields (RFC 9113, 8.2.3); HTTP/1.1 has one.
 fn join_cookies(headers: &mut HeaderMap) {
+    // No name has several values, at one look.
+    if headers.len() == headers.keys_len() {
+        return;
+    }
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }

@@ -11,6 +11,7 @@ mod backend;
 mod connect;
 mod exchange;
 mod headers;
+mod record;
 mod upgrade;
 
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -100,14 +101,14 @@ impl Upstream {
         &self.name
     }
 
-    /// Sends `request`, already prepared, from the worker `core` and answers with the upstream's response, or with 101 and a tunnel behind it.
+    /// Sends `request`, already prepared, which is gone then, from the worker `core` and answers with the upstream's response, or with 101 and a tunnel behind it.
     ///
     /// # Errors
     ///
     /// `Refusal::Upstream` with what went wrong; `Refusal::Exhausted` if no more tunnels may be opened.
     pub async fn send(
         &self,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
         passage: Passage,
         core: usize,
         tunnels: &Arc<Tunnels>,
@@ -120,7 +121,7 @@ impl Upstream {
             None => None,
             Some(protocol) => {
                 let place = tunnels.reserve()?;
-                let client = hyper::upgrade::on(&mut request);
+                let client = hyper::upgrade::on(&mut *request);
                 let fields = request.headers_mut();
                 fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 fields.insert(header::UPGRADE, protocol.clone());
@@ -128,8 +129,8 @@ impl Upstream {
                 Some((protocol, client, place))
             },
         };
-        headers::to_origin_form(&mut request);
-        let (request, progress) = self.framed(request);
+        headers::to_origin_form(request);
+        let progress = self.framed(request);
         let exchanged = self.backend.exchange(request, progress.as_deref(), core).await;
         let (mut response, connection) = match exchanged {
             Err(_) if progress.as_deref().is_some_and(Progress::failed) => {
@@ -157,24 +158,23 @@ impl Upstream {
     }
 
     /// Says how the body ends: a length stays one, everything else is chunked, also where hyper would expect no body.
-    fn framed(&self, request: Request<Body>) -> (Request<Body>, Option<Arc<Progress>>) {
+    fn framed(&self, request: &mut Request<Body>) -> Option<Arc<Progress>> {
         if request.body().is_end_stream() {
-            return (request, None);
+            return None;
         }
         let progress = Arc::<Progress>::default();
         let unknown = request.body().size_hint().exact().is_none();
-        let upload = |body| Upload {
-            body,
+        *request.body_mut() = Body::stream(Upload {
+            body: std::mem::take(request.body_mut()),
             progress: Arc::clone(&progress),
             reserved: Arc::clone(&self.reserved),
-        };
-        let mut request = request.map(|body| Body::stream(upload(body)));
+        });
         if unknown {
             let fields = request.headers_mut();
             fields.remove(header::CONTENT_LENGTH);
             fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        (request, Some(progress))
+        Some(progress)
     }
 
     fn passed_on(

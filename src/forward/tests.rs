@@ -54,7 +54,7 @@ async fn front_to(url: &str, upstream: TcpListener, response_timeout: Duration) 
                     let mut request = request.map(Body::from);
                     let caller = caller(peer.ip());
                     let sent = match prepare(&mut request, &caller) {
-                        Ok(passage) => application.send(request, passage, 0, &tunnels).await,
+                        Ok(passage) => application.send(&mut request, passage, 0, &tunnels).await,
                         Err(refusal) => Err(refusal),
                     };
                     Ok::<_, Infallible>(sent.unwrap_or_else(|refusal| {
@@ -847,7 +847,7 @@ async fn an_https_upstream_is_verified() {
         let mut request = Request::new(Body::empty());
         request.headers_mut().insert("host", HeaderValue::from_static("a"));
         let passage = prepare(&mut request, &caller("192.0.2.7".parse().unwrap())).unwrap();
-        let sent = upstream.send(request, passage, 0, &Tunnels::new(1)).await;
+        let sent = upstream.send(&mut request, passage, 0, &Tunnels::new(1)).await;
         match sent {
             Ok(response) => assert!(fine && response.status() == StatusCode::OK),
             Err(refusal) => {

@@ -123,7 +123,7 @@ impl<'g> Permit<'g> {
     /// When the upstream does not do its part, or tunnels have run out.
     pub async fn forward(
         self,
-        request: Request,
+        request: &mut Request,
         passage: Passage,
         core: usize,
         tunnels: &Arc<Tunnels>,

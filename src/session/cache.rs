@@ -87,8 +87,17 @@ impl Cache {
     fn hash(&self, line: &HeaderValue, site: Site<'_>) -> u64 {
         let line = line.as_bytes();
         let step = (line.len() / SAMPLES).max(SAMPLE);
+        let mut samples = [0; SAMPLES * SAMPLE];
+        for (place, chunk) in samples.chunks_exact_mut(SAMPLE).zip(line.chunks(step)) {
+            if let (Some(place), Some(sample)) =
+                (place.first_chunk_mut::<SAMPLE>(), chunk.first_chunk())
+            {
+                *place = *sample;
+            }
+        }
         let mut hasher = self.hasher.build_hasher();
-        line.chunks(step).for_each(|chunk| chunk.get(..SAMPLE).unwrap_or(chunk).hash(&mut hasher));
+        // In one piece, which is a tenth of the work of sixteen.
+        hasher.write(&samples);
         (line.len(), site.host, site.secure).hash(&mut hasher);
         hasher.finish()
     }
