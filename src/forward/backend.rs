@@ -80,9 +80,9 @@ impl Backend {
         request: &mut Request<Body>,
         progress: Option<&Progress>,
         core: usize,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Connection), UpstreamTrouble> {
         let patience = (self.response_timeout, progress);
-        let now = Instant::now();
         if let Some(mut connection) = self.take(core, now) {
             let empty = request.body().is_end_stream();
             let safe = request.method().is_safe() && request.method() != Method::TRACE;

@@ -78,14 +78,20 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
 
 /// Removes from a response what belongs to the connection that it came on.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    let unwanted =
+        |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned();
+    let Some(mut name) = unwanted(headers) else {
+        return;
+    };
     // Connection is among them.
-    if !unwanted.is_empty() {
-        remove_nominated(headers);
-    }
-    for name in unwanted {
+    remove_nominated(headers);
+    // There are but a few such names, and commonly one is there.
+    loop {
         headers.remove(name);
+        match unwanted(headers) {
+            Some(next) => name = next,
+            None => return,
+        }
     }
 }
 
@@ -190,6 +196,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn remove_nominated(headers: &mut HeaderMap) {
     let mut nominated = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
+        // What nearly all say.
+        if value == "keep-alive" || value == "close" {
+            continue;
+        }
         let Ok(text) = value.to_str() else { continue };
         for name in text.split(',').map(str::trim) {
             if matches!(name, "keep-alive" | "close" | "Keep-Alive" | "Upgrade" | "upgrade" | "") {
@@ -236,10 +246,16 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
 fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
-    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let client = address(caller.client);
-    let chain = if caller.trusted { chain(headers, &FOR, caller.peer) } else { client.clone() };
+    let chain =
+        if caller.trusted { chain(headers, &FORWARDED_FOR, caller.peer) } else { client.clone() };
     let scheme = match caller.scheme {
         "https" => Some(HeaderValue::from_static("https")),
         "http" => Some(HeaderValue::from_static("http")),
@@ -251,11 +267,11 @@ fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
         other => HeaderValue::from(other),
     };
     let set = [
-        (FOR, chain),
-        (HeaderName::from_static("x-real-ip"), client),
-        (HeaderName::from_static("x-forwarded-proto"), scheme),
-        (HeaderName::from_static("x-forwarded-host"), authority(caller)),
-        (HeaderName::from_static("x-forwarded-port"), Some(port)),
+        (FORWARDED_FOR, chain),
+        (REAL_IP, client),
+        (FORWARDED_PROTO, scheme),
+        (FORWARDED_HOST, authority(caller)),
+        (FORWARDED_PORT, Some(port)),
     ];
     for (name, value) in set {
         match value {
@@ -275,16 +291,22 @@ fn address(address: IpAddr) -> Option<HeaderValue> {
         if place > 0 {
             text.push(b'.');
         }
-        digits(octet.into(), &mut text);
+        push_number(octet.into(), &mut text);
     }
     HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
-fn digits(number: u16, text: &mut Vec<u8>) {
-    if number > 9 {
-        digits(number / 10, text);
+fn push_number(number: u16, text: &mut Vec<u8>) {
+    let (mut digits, mut left, mut first) = (*b"00000", number, 0);
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit += (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            first = place;
+            break;
+        }
     }
-    text.extend((number % 10).to_le_bytes().first().map(|digit| b'0' + digit));
+    text.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
 /// The host as an URL says it, so that an upstream can build one from it: the port only if it is not the scheme's.
@@ -295,7 +317,7 @@ fn authority(caller: &Caller<'_>) -> Option<HeaderValue> {
             let mut text = Vec::with_capacity(caller.host.len() + ":65535".len());
             text.extend_from_slice(caller.host.as_bytes());
             text.push(b':');
-            digits(port, &mut text);
+            push_number(port, &mut text);
             HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
         },
     }

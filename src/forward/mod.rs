@@ -20,6 +20,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use tokio::time::Instant;
 use url::Url;
 
 use self::{
@@ -101,7 +102,7 @@ impl Upstream {
         &self.name
     }
 
-    /// Sends `request`, already prepared, which is gone then, from the worker `core` and answers with the upstream's response, or with 101 and a tunnel behind it.
+    /// Sends `request`, already prepared, which is gone then, from the worker `core` at the moment `now` and answers with the upstream's response, or with 101 and a tunnel behind it.
     ///
     /// # Errors
     ///
@@ -112,6 +113,7 @@ impl Upstream {
         passage: Passage,
         core: usize,
         tunnels: &Arc<Tunnels>,
+        now: Instant,
     ) -> Result<Response, Refusal> {
         let (method, fields) = (request.method().clone(), request.headers_mut());
         if headers::is_last_hop(&method, fields) {
@@ -131,7 +133,7 @@ impl Upstream {
         };
         headers::to_origin_form(request);
         let progress = self.framed(request);
-        let exchanged = self.backend.exchange(request, progress.as_deref(), core).await;
+        let exchanged = self.backend.exchange(request, progress.as_deref(), core, now).await;
         let (mut response, connection) = match exchanged {
             Err(_) if progress.as_deref().is_some_and(Progress::failed) => {
                 return Err(Refusal::Malformed("the body broke off"));
@@ -251,17 +253,23 @@ fn check_framing(response: &mut http::Response<Incoming>) -> Result<(), Upstream
     let Some(first) = lengths.next() else {
         return Ok(());
     };
+    let only = lengths.next().is_none();
+    if only && is_number(first.as_bytes()) {
+        return Ok(());
+    }
     let text = first.to_str().unwrap_or_default();
     let length = text.split(',').next().unwrap_or_default().trim();
-    if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !is_number(length.as_bytes()) {
         return Err(broken("its length is no number"));
     }
-    if (lengths.next().is_some() || length.len() != text.len())
-        && let Ok(length) = HeaderValue::from_str(length)
-    {
+    if let Ok(length) = HeaderValue::from_str(length) {
         fields.insert(header::CONTENT_LENGTH, length);
     }
     Ok(())
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 fn broken(reason: &'static str) -> UpstreamTrouble {

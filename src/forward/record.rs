@@ -18,6 +18,8 @@ pub(super) struct Record {
     answered: AtomicBool,
     /// Whether the next piece that is written is to be kept: hyper writes the head of a request without a body in one.
     keeps: AtomicBool,
+    /// Whether `head` is that of the present exchange.
+    kept: AtomicBool,
     head: Mutex<Vec<u8>>,
 }
 
@@ -29,8 +31,7 @@ impl Record {
     pub(super) fn begin(&self, keeps: bool) {
         self.answered.store(false, Relaxed);
         self.keeps.store(keeps, Relaxed);
-        // What was kept is that of another request.
-        self.head().clear();
+        self.kept.store(false, Relaxed);
     }
 
     /// Whether a byte has come back.
@@ -49,13 +50,18 @@ impl Record {
             return;
         }
         self.keeps.store(false, Relaxed);
+        self.kept.store(true, Relaxed);
         let mut head = self.head();
+        head.clear();
         head.shrink_to(ROOM);
         head.extend_from_slice(bytes);
     }
 
     /// The request that went out in this exchange, if it was to be kept.
     pub(super) fn request(&self) -> Option<Request<Body>> {
+        if !self.kept.load(Relaxed) {
+            return None;
+        }
         read(&self.head())
     }
 
@@ -95,7 +101,9 @@ mod tests {
     fn kept(pieces: &[&[u8]]) -> Option<Request<Body>> {
         let record = Record::default();
         record.begin(true);
-        pieces.iter().for_each(|piece| record.write(piece));
+        for piece in pieces {
+            record.write(piece);
+        }
         record.request()
     }
 
