@@ -155,7 +155,7 @@ async fn a_connection_is_used_again() {
 #[tokio::test]
 async fn a_get_on_a_connection_that_dies_is_sent_once_more_and_a_post_is_not() {
     let odd = b"GET /a?b=%C3%A4 HTTP/1.1\r\nHost: app\r\nX-Empty:\r\nX-Twice: 1\r\nX-Twice: \xe4, 2\r\n\r\n";
-    for (request, again) in [(GET, true), (odd, true), (POST, false)] {
+    for (request, again) in [(GET, true), (&odd[..], true), (POST, false)] {
         let front = front().await;
         let mut client = front.send(GET).await;
         let mut upstream = front.accept().await;
