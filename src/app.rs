@@ -268,7 +268,7 @@ struct Front {
 }
 
 impl Handler for Front {
-    async fn handle(&self, request: Request, addr: SocketAddr, core: usize) -> Response {
+    async fn handle(&self, request: &mut Request, addr: SocketAddr, core: usize) -> Response {
         let gate = self.gate.load_full();
         gate.handle(request, Peer { addr, core }).await
     }
@@ -285,7 +285,7 @@ struct AdminFront {
 }
 
 impl Handler for AdminFront {
-    async fn handle(&self, request: Request, _: SocketAddr, _: usize) -> Response {
+    async fn handle(&self, request: &mut Request, _: SocketAddr, _: usize) -> Response {
         let metrics = &self.admin.metrics;
         metrics.open(self.connections.open.load(Ordering::Relaxed), self.tunnels.open());
         let reached = [
@@ -297,7 +297,7 @@ impl Handler for AdminFront {
             let told = told.swap(count, Ordering::Relaxed);
             metrics.limit_reached_often(limit, count.saturating_sub(told));
         }
-        self.admin.handle(&request)
+        self.admin.handle(request)
     }
 }
 

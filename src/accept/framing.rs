@@ -12,7 +12,7 @@
 //! expectations, and cuts `#` off a target. Here each of them refuses the request. What hyper refuses by itself (folded lines, white space
 //! before a colon, control bytes, bad versions, unequal lengths, Transfer-Encoding on HTTP/1.0) is left to it; `tests.rs` holds both to it.
 
-use std::io::BufRead;
+use memchr::memchr;
 
 /// Follows the requests of one connection, byte by byte but never storing more than the start of a line.
 #[derive(Debug, Default)]
@@ -283,8 +283,7 @@ fn digits(value: &[u8]) -> Option<u64> {
 
 /// The bytes up to and with the next LF (all of them if there is none), and those after it.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let mut rest = bytes;
-    let length = rest.skip_until(b'\n').unwrap_or(bytes.len());
+    let length = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
     bytes.split_at_checked(length).unwrap_or((bytes, &[]))
 }
 

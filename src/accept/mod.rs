@@ -35,10 +35,10 @@ use crate::{
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request that came from `peer` on the worker `core`, counted from 0.
+    /// Answers one request that came from `peer` on the worker `core`, counted from 0; what it leaves of the request is dropped.
     fn handle(
         &self,
-        request: Request,
+        request: &mut Request,
         peer: SocketAddr,
         core: usize,
     ) -> impl Future<Output = Response> + Send;

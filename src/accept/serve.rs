@@ -105,14 +105,14 @@ impl Protocols {
         let answers = (ahead == PREFACE).then(Answers::new);
         let service = {
             let (link, answers) = (Arc::clone(&link), answers.clone());
-            let heads = Arc::new(Heads::new(&self.settings, Arc::clone(&live.counts)));
+            let heads = Heads::new(&self.settings, Arc::clone(&live.counts));
+            let served = Arc::new(Served { handler, peer, core, heads, link, answers });
             service_fn(move |request| {
-                let busy = Busy::new(&link);
-                let (handler, link) = (Arc::clone(&handler), Arc::clone(&link));
-                let (heads, answers) = (Arc::clone(&heads), answers.clone());
+                let busy = Busy::new(&served.link);
+                let served = Arc::clone(&served);
                 async move {
-                    let answer = answer(&*handler, request, peer, core, &heads, &link).await;
-                    Ok(answer.map(|body| Tracked::new(body, busy, answers.as_ref())))
+                    let answer = served.answer(request).await;
+                    Ok(answer.map(|body| Tracked::new(body, busy, served.answers.as_ref())))
                 }
             })
         };
@@ -153,43 +153,48 @@ async fn preface(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> std::io::Result
     Ok(())
 }
 
-async fn answer<H: Handler>(
-    handler: &H,
-    request: http::Request<Incoming>,
+/// What the requests of one connection share.
+struct Served<H> {
+    handler: Arc<H>,
     peer: SocketAddr,
     core: usize,
-    heads: &Heads,
-    link: &Link,
-) -> Response {
-    let held = link.upgrade() == Upgrade::Held;
-    let request = request.map(Body::from);
-    let mut response = if heads.refuse(&request) {
-        too_large(request.version())
-    } else if is_bare_authority(&request) {
-        let mut response = empty(StatusCode::BAD_REQUEST);
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response
-    } else {
-        // A panic is this request's alone.
-        AssertUnwindSafe(handler.handle(request, peer, core)).catch_unwind().await.unwrap_or_else(
-            |_| {
+    heads: Heads,
+    link: Arc<Link>,
+    /// For HTTP/2 only.
+    answers: Option<Arc<Answers>>,
+}
+
+impl<H: Handler> Served<H> {
+    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        let held = self.link.upgrade() == Upgrade::Held;
+        let mut request = request.map(Body::from);
+        let mut response = if self.heads.refuse(&request) {
+            too_large(request.version())
+        } else if is_bare_authority(&request) {
+            let mut response = empty(StatusCode::BAD_REQUEST);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        } else {
+            // A panic is this request's alone.
+            let handled = self.handler.handle(&mut request, self.peer, self.core);
+            AssertUnwindSafe(handled).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!("a request ended in a panic; this is a fault of labgate");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
-            },
-        )
-    };
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if switching && !held {
-        response = empty(StatusCode::BAD_GATEWAY);
+            })
+        };
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switching && !held {
+            response = empty(StatusCode::BAD_GATEWAY);
+        }
+        if held {
+            std::future::poll_fn(|context| {
+                self.link.answer_upgrade(switching, context.waker());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        response
     }
-    if held {
-        std::future::poll_fn(|context| {
-            link.answer_upgrade(switching, context.waker());
-            Poll::Ready(())
-        })
-        .await;
-    }
-    response
 }
 
 /// The limits of a request's head. hyper has them too, but answers without a word, so its are wider.

@@ -24,7 +24,7 @@ struct Probe {
 }
 
 impl Handler for Probe {
-    async fn handle(&self, mut request: Request, _peer: SocketAddr, core: usize) -> Response {
+    async fn handle(&self, request: &mut Request, _peer: SocketAddr, core: usize) -> Response {
         self.calls.fetch_add(1, SeqCst);
         match request.uri().path() {
             "/panic" => panic!("on purpose"),
@@ -34,7 +34,7 @@ impl Handler for Probe {
             },
             "/core" => return Response::new(Body::full(format!("core {core};"))),
             "/upgrade" => {
-                let upgraded = hyper::upgrade::on(&mut request);
+                let upgraded = hyper::upgrade::on(&mut *request);
                 tokio::spawn(async move {
                     let mut tunnel = TokioIo::new(upgraded.await.unwrap());
                     let mut bytes = [0; 4];
@@ -52,7 +52,7 @@ impl Handler for Probe {
             _ => {},
         }
         let line = format!("{} {} ", request.method(), request.uri());
-        match request.into_body().collect().await {
+        match request.body_mut().collect().await {
             Ok(body) => Response::new(Body::full([line.as_bytes(), &body.to_bytes()].concat())),
             Err(_) => http::Response::builder()
                 .status(StatusCode::BAD_REQUEST)

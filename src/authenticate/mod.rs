@@ -113,8 +113,8 @@ impl Authenticator {
                     Some((current, renew)) => {
                         let same = Arc::ptr_eq(&current, &session);
                         let told = if same { told } else { Told::default() };
-                        let who = self.somebody(current, renew, site, now);
-                        Ok(Authenticated { others, told, ..who })
+                        let set_cookies = self.renewed(&current, renew, site, now);
+                        Ok(Authenticated { session: Some(current), set_cookies, others, told })
                     },
                     None => Ok(Authenticated::default()),
                 }
@@ -229,24 +229,21 @@ impl Authenticator {
         }
     }
 
-    fn somebody(
+    /// The cookie of `session`, if the browser's is behind.
+    fn renewed(
         &self,
-        session: Arc<Session>,
+        session: &Session,
         renew: bool,
         site: Site<'_>,
         now: Timestamp,
-    ) -> Authenticated {
-        let mut set_cookies = Vec::new();
-        if renew {
-            match self.codec.pack(&session, site, now) {
-                Ok(packed) => set_cookies.push(packed.cookie),
-                Err(error) => tracing::error!(
-                    error = causes(&error),
-                    "a session's cookie could not be renewed"
-                ),
-            }
+    ) -> Vec<HeaderValue> {
+        if !renew {
+            return Vec::new();
         }
-        Authenticated { session: Some(session), set_cookies, ..Authenticated::default() }
+        let packed = self.codec.pack(session, site, now).inspect_err(|error| {
+            tracing::error!(error = causes(error), "a session's cookie could not be renewed");
+        });
+        packed.map(|packed| packed.cookie).into_iter().collect()
     }
 }
 

@@ -8,10 +8,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -25,7 +22,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::{connect::Address, exchange::Progress};
+use super::{connect::Address, exchange::Progress, record::Record};
 use crate::{body::Body, refusal::UpstreamTrouble};
 
 /// One address, and the connections to it that wait for a request.
@@ -41,7 +38,7 @@ pub(super) struct Backend {
 /// A connection that nobody uses at the moment.
 pub(super) struct Connection {
     sender: SendRequest<Body>,
-    answered: Arc<AtomicBool>,
+    record: Arc<Record>,
     since: Instant,
     /// Set again only when it fires too early: a timer for each request would cost more than its parsing.
     timer: Pin<Box<Sleep>>,
@@ -80,25 +77,28 @@ impl Backend {
     /// Sends `request` on an idle connection or a new one; answers with the response's head and the connection that its body comes on.
     pub(super) async fn exchange(
         &self,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
         progress: Option<&Progress>,
         core: usize,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Connection), UpstreamTrouble> {
         let patience = (self.response_timeout, progress);
-        let empty = request.body().is_end_stream();
-        let repeatable = empty && request.method().is_safe() && request.method() != Method::TRACE;
-        if let Some(mut connection) = self.take(core) {
-            let copy = repeatable.then(|| copy_of(&request));
-            match connection.send(request, patience).await {
+        if let Some(mut connection) = self.take(core, now) {
+            let empty = request.body().is_end_stream();
+            let safe = request.method().is_safe() && request.method() != Method::TRACE;
+            connection.record.begin(empty && safe);
+            match connection.send(std::mem::take(request), patience, now).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(Failure::Slow) => return Err(UpstreamTrouble::Slow),
-                Err(Failure::Unsent(unsent)) => request = *unsent,
-                Err(Failure::Closed(error)) => request = copy.ok_or_else(|| broken(error))?,
+                Err(Failure::Unsent(unsent)) => *request = *unsent,
+                Err(Failure::Closed(error)) => {
+                    *request = connection.record.request().ok_or_else(|| broken(error))?;
+                },
                 Err(Failure::Broken(error)) => return Err(broken(error)),
             }
         }
         let mut connection = self.connect().await?;
-        match connection.send(request, patience).await {
+        match connection.send(std::mem::take(request), patience, Instant::now()).await {
             Ok(response) => Ok((response, connection)),
             Err(Failure::Slow) => Err(UpstreamTrouble::Slow),
             Err(Failure::Unsent(_)) => Err(UpstreamTrouble::Broken(
@@ -126,10 +126,10 @@ impl Backend {
         }
     }
 
-    fn take(&self, core: usize) -> Option<Connection> {
+    fn take(&self, core: usize, now: Instant) -> Option<Connection> {
         let mut stack = self.stack(core)?;
         let newest = stack.pop()?;
-        if newest.since.elapsed() > MAX_IDLE_TIME {
+        if now.duration_since(newest.since) > MAX_IDLE_TIME {
             // Those below are older still.
             stack.clear();
             return None;
@@ -147,15 +147,15 @@ impl Backend {
     async fn connect(&self) -> Result<Connection, UpstreamTrouble> {
         let deadline = Instant::now() + self.connect_timeout;
         let connect = async {
-            let answered = Arc::new(AtomicBool::new(false));
-            let line = self.address.connect(Arc::clone(&answered)).await?;
+            let record = Arc::<Record>::default();
+            let line = self.address.connect(Arc::clone(&record)).await?;
             let (sender, connection) =
                 self.builder.handshake(TokioIo::new(line)).await.map_err(io::Error::other)?;
             // Ends with the sender or the socket; its errors reach whoever waits for the response.
             tokio::spawn(connection.with_upgrades());
             Ok::<_, io::Error>(Connection {
                 sender,
-                answered,
+                record,
                 since: deadline,
                 timer: Box::pin(sleep_until(Instant::now() + self.response_timeout)),
             })
@@ -186,9 +186,9 @@ impl Connection {
         &mut self,
         request: Request<Body>,
         (patience, progress): (Duration, Option<&Progress>),
+        now: Instant,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut deadline = Instant::now() + patience;
-        self.answered.store(false, Relaxed);
+        let mut deadline = now + patience;
         let mut response = pin!(self.sender.try_send_request(request));
         let timer = &mut self.timer;
         let answer = poll_fn(|context| {
@@ -213,7 +213,7 @@ impl Connection {
             Some(Err(mut error)) => Err(match error.take_message() {
                 Some(request) => Failure::Unsent(Box::new(request)),
                 None => match error.into_error() {
-                    error if error.is_parse() || self.answered.load(Relaxed) => {
+                    error if error.is_parse() || self.record.is_answered() => {
                         Failure::Broken(error)
                     },
                     error => Failure::Closed(error),
@@ -228,12 +228,4 @@ fn broken(error: hyper::Error) -> UpstreamTrouble {
     let source = error.source().map(ToString::to_string);
     tracing::debug!(%error, source, "exchange with the upstream failed");
     UpstreamTrouble::Broken(error.into())
-}
-
-fn copy_of(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::empty());
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    copy
 }

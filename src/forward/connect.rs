@@ -4,10 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,6 +18,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::{Host, Url};
+
+use super::record::Record;
 
 /// Where an upstream listens.
 pub(super) struct Address {
@@ -43,8 +42,8 @@ impl Address {
         Some(Self { port: url.port_or_known_default()?, host, tls })
     }
 
-    /// Connects to it; the flag becomes true with the first byte that is read.
-    pub(super) async fn connect(&self, answered: Arc<AtomicBool>) -> io::Result<Line> {
+    /// Connects to it; what passes is noted in `record`.
+    pub(super) async fn connect(&self, record: Arc<Record>) -> io::Result<Line> {
         let stream = match &self.host {
             Host::Ipv4(address) => TcpStream::connect((*address, self.port)).await?,
             Host::Ipv6(address) => TcpStream::connect((*address, self.port)).await?,
@@ -60,7 +59,7 @@ impl Address {
                 Stream::Tls(Box::new(stream))
             },
         };
-        Ok(Line { stream, answered })
+        Ok(Line { stream, record })
     }
 }
 
@@ -105,7 +104,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// One connection to an upstream.
 pub(super) struct Line {
     stream: Stream,
-    answered: Arc<AtomicBool>,
+    record: Arc<Record>,
 }
 
 enum Stream {
@@ -126,7 +125,7 @@ impl AsyncRead for Line {
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
         };
         if into.filled().len() > before {
-            line.answered.store(true, Relaxed);
+            line.record.answer();
         }
         result
     }
@@ -138,7 +137,9 @@ impl AsyncWrite for Line {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let line = self.get_mut();
+        line.record.write(bytes);
+        match &mut line.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }

@@ -63,32 +63,46 @@ impl Passage {
 ///
 /// `Refusal::Malformed` if the request asks for a WebSocket, but not properly (RFC 6455, 4.2.1).
 pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passage, Refusal> {
-    let upgrade = upgrade::wish(request)?;
+    let stays = |name: &&HeaderName| !passes(name.as_str(), caller.trusted);
+    let unwanted: Vec<HeaderName> = request.headers().keys().filter(stays).cloned().collect();
+    let mut passage = Passage::default();
+    // Upgrade, TE and Connection are among what is unwanted: without any, there is nothing to look for.
+    if !unwanted.is_empty() {
+        passage.upgrade = upgrade::wish(request)?;
+        let headers = request.headers_mut();
+        let trailers = wants_trailers(headers);
+        remove_nominated(headers);
+        for name in unwanted {
+            headers.remove(name);
+        }
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
     let headers = request.headers_mut();
-    let trailers = wants_trailers(headers);
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| !passes(name.as_str(), caller.trusted)).cloned().collect();
-    remove_nominated(headers);
-    for name in unwanted {
-        headers.remove(name);
-    }
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-    }
     join_cookies(headers);
     set_forwarding(headers, caller);
     set_host(request, caller);
-    Ok(Passage { upgrade, holder: None })
+    Ok(passage)
 }
 
 /// Removes from a response what belongs to the connection that it came on.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
+    let unwanted =
+        |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned();
+    let Some(mut name) = unwanted(headers) else {
+        return;
+    };
+    // Connection is among them.
     remove_nominated(headers);
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
-    for name in unwanted {
+    // There are but a few such names, and commonly one is there.
+    loop {
         headers.remove(name);
+        match unwanted(headers) {
+            Some(next) => name = next,
+            None => return,
+        }
     }
 }
 
@@ -193,6 +207,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn remove_nominated(headers: &mut HeaderMap) {
     let mut nominated = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
+        // What nearly all say.
+        if value == "keep-alive" || value == "close" {
+            continue;
+        }
         let Ok(text) = value.to_str() else { continue };
         for name in text.split(',').map(str::trim) {
             if matches!(name, "keep-alive" | "close" | "Keep-Alive" | "Upgrade" | "upgrade" | "") {
@@ -225,6 +243,10 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 
 /// HTTP/2 may split the cookie into several fields (RFC 9113, 8.2.3); HTTP/1.1 has one.
 fn join_cookies(headers: &mut HeaderMap) {
+    // No name has several values, at one look.
+    if headers.len() == headers.keys_len() {
+        return;
+    }
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
@@ -235,10 +257,16 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
 fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
-    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let client = address(caller.client);
-    let chain = if caller.trusted { chain(headers, &FOR, caller.peer) } else { client.clone() };
+    let chain =
+        if caller.trusted { chain(headers, &FORWARDED_FOR, caller.peer) } else { client.clone() };
     let scheme = match caller.scheme {
         "https" => Some(HeaderValue::from_static("https")),
         "http" => Some(HeaderValue::from_static("http")),
@@ -250,11 +278,11 @@ fn set_forwarding(headers: &mut HeaderMap, caller: &Caller<'_>) {
         other => HeaderValue::from(other),
     };
     let set = [
-        (FOR, chain),
-        (HeaderName::from_static("x-real-ip"), client),
-        (HeaderName::from_static("x-forwarded-proto"), scheme),
-        (HeaderName::from_static("x-forwarded-host"), authority(caller)),
-        (HeaderName::from_static("x-forwarded-port"), Some(port)),
+        (FORWARDED_FOR, chain),
+        (REAL_IP, client),
+        (FORWARDED_PROTO, scheme),
+        (FORWARDED_HOST, authority(caller)),
+        (FORWARDED_PORT, Some(port)),
     ];
     for (name, value) in set {
         match value {
@@ -274,16 +302,22 @@ fn address(address: IpAddr) -> Option<HeaderValue> {
         if place > 0 {
             text.push(b'.');
         }
-        digits(octet.into(), &mut text);
+        push_number(octet.into(), &mut text);
     }
     HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
-fn digits(number: u16, text: &mut Vec<u8>) {
-    if number > 9 {
-        digits(number / 10, text);
+fn push_number(number: u16, text: &mut Vec<u8>) {
+    let (mut digits, mut left, mut first) = (*b"00000", number, 0);
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit += (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            first = place;
+            break;
+        }
     }
-    text.extend((number % 10).to_le_bytes().first().map(|digit| b'0' + digit));
+    text.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
 /// The host as an URL says it, so that an upstream can build one from it: the port only if it is not the scheme's.
@@ -294,7 +328,7 @@ fn authority(caller: &Caller<'_>) -> Option<HeaderValue> {
             let mut text = Vec::with_capacity(caller.host.len() + ":65535".len());
             text.extend_from_slice(caller.host.as_bytes());
             text.push(b':');
-            digits(port, &mut text);
+            push_number(port, &mut text);
             HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
         },
     }

@@ -11,6 +11,7 @@ mod backend;
 mod connect;
 mod exchange;
 mod headers;
+mod record;
 mod tunnels;
 mod upgrade;
 
@@ -20,6 +21,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use tokio::time::Instant;
 use url::Url;
 
 use self::{
@@ -101,17 +103,18 @@ impl Upstream {
         &self.name
     }
 
-    /// Sends `request`, already prepared, from the worker `core` and answers with the upstream's response, or with 101 and a tunnel behind it.
+    /// Sends `request`, already prepared, which is gone then, from the worker `core` at the moment `now` and answers with the upstream's response, or with 101 and a tunnel behind it.
     ///
     /// # Errors
     ///
     /// `Refusal::Upstream` with what went wrong; `Refusal::Exhausted` if no more tunnels may be opened.
     pub async fn send(
         &self,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
         passage: Passage,
         core: usize,
         tunnels: &Arc<Tunnels>,
+        now: Instant,
     ) -> Result<Response, Refusal> {
         let (method, fields) = (request.method().clone(), request.headers_mut());
         if headers::is_last_hop(&method, fields) {
@@ -121,7 +124,7 @@ impl Upstream {
             None => None,
             Some(protocol) => {
                 let place = tunnels.reserve(passage.holder)?;
-                let client = hyper::upgrade::on(&mut request);
+                let client = hyper::upgrade::on(&mut *request);
                 let fields = request.headers_mut();
                 fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 fields.insert(header::UPGRADE, protocol.clone());
@@ -129,9 +132,9 @@ impl Upstream {
                 Some((protocol, client, place))
             },
         };
-        headers::to_origin_form(&mut request);
-        let (request, progress) = self.framed(request);
-        let exchanged = self.backend.exchange(request, progress.as_deref(), core).await;
+        headers::to_origin_form(request);
+        let progress = self.framed(request);
+        let exchanged = self.backend.exchange(request, progress.as_deref(), core, now).await;
         let (mut response, connection) = match exchanged {
             Err(_) if progress.as_deref().is_some_and(Progress::failed) => {
                 return Err(Refusal::Malformed("the body broke off"));
@@ -158,24 +161,23 @@ impl Upstream {
     }
 
     /// Says how the body ends: a length stays one, everything else is chunked, also where hyper would expect no body.
-    fn framed(&self, request: Request<Body>) -> (Request<Body>, Option<Arc<Progress>>) {
+    fn framed(&self, request: &mut Request<Body>) -> Option<Arc<Progress>> {
         if request.body().is_end_stream() {
-            return (request, None);
+            return None;
         }
         let progress = Arc::<Progress>::default();
         let unknown = request.body().size_hint().exact().is_none();
-        let upload = |body| Upload {
-            body,
+        *request.body_mut() = Body::stream(Upload {
+            body: std::mem::take(request.body_mut()),
             progress: Arc::clone(&progress),
             reserved: Arc::clone(&self.reserved),
-        };
-        let mut request = request.map(|body| Body::stream(upload(body)));
+        });
         if unknown {
             let fields = request.headers_mut();
             fields.remove(header::CONTENT_LENGTH);
             fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        (request, Some(progress))
+        Some(progress)
     }
 
     fn passed_on(
@@ -252,17 +254,23 @@ fn check_framing(response: &mut http::Response<Incoming>) -> Result<(), Upstream
     let Some(first) = lengths.next() else {
         return Ok(());
     };
+    let only = lengths.next().is_none();
+    if only && is_number(first.as_bytes()) {
+        return Ok(());
+    }
     let text = first.to_str().unwrap_or_default();
     let length = text.split(',').next().unwrap_or_default().trim();
-    if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !is_number(length.as_bytes()) {
         return Err(broken("its length is no number"));
     }
-    if (lengths.next().is_some() || length.len() != text.len())
-        && let Ok(length) = HeaderValue::from_str(length)
-    {
+    if let Ok(length) = HeaderValue::from_str(length) {
         fields.insert(header::CONTENT_LENGTH, length);
     }
     Ok(())
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 fn broken(reason: &'static str) -> UpstreamTrouble {

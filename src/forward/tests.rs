@@ -54,7 +54,11 @@ async fn front_to(url: &str, upstream: TcpListener, response_timeout: Duration) 
                     let mut request = request.map(Body::from);
                     let caller = caller(peer.ip());
                     let sent = match prepare(&mut request, &caller) {
-                        Ok(passage) => application.send(request, passage, 0, &tunnels).await,
+                        Ok(passage) => {
+                            application
+                                .send(&mut request, passage, 0, &tunnels, Instant::now())
+                                .await
+                        },
                         Err(refusal) => Err(refusal),
                     };
                     Ok::<_, Infallible>(sent.unwrap_or_else(|refusal| {
@@ -150,7 +154,8 @@ async fn a_connection_is_used_again() {
 
 #[tokio::test]
 async fn a_get_on_a_connection_that_dies_is_sent_once_more_and_a_post_is_not() {
-    for (request, again) in [(GET, true), (POST, false)] {
+    let odd = b"GET /a?b=%C3%A4 HTTP/1.1\r\nHost: app\r\nX-Empty:\r\nX-Twice: 1\r\nX-Twice: \xe4, 2\r\n\r\n";
+    for (request, again) in [(GET, true), (&odd[..], true), (POST, false)] {
         let front = front().await;
         let mut client = front.send(GET).await;
         let mut upstream = front.accept().await;
@@ -158,11 +163,11 @@ async fn a_get_on_a_connection_that_dies_is_sent_once_more_and_a_post_is_not() {
         answer(&mut upstream, OK).await;
         until(&mut client, "ok").await;
         client.write_all(request).await.unwrap();
-        until(&mut upstream, "/a HTTP/1.1").await;
+        let sent = until(&mut upstream, "\r\n\r\n").await;
         drop(upstream);
         if again {
             let mut fresh = front.accept().await;
-            until(&mut fresh, "GET /a").await;
+            assert_eq!(until(&mut fresh, "\r\n\r\n").await, sent);
             // A second death is final.
             drop(fresh);
         }
@@ -766,6 +771,28 @@ fn the_host_that_was_judged_goes_on() {
 }
 
 #[test]
+fn addresses_and_ports_are_written_in_full() {
+    for (address, port, host) in [
+        ("0.0.0.0", 1, "app.example.com:1"),
+        ("10.20.30.255", 10, "app.example.com:10"),
+        ("100.9.99.1", 443, "app.example.com"),
+        ("::ffff:127.0.0.1", 8080, "app.example.com:8080"),
+        ("2001:db8::1", 65535, "app.example.com:65535"),
+    ] {
+        let fields = prepared(&[], &Caller { port, ..caller(address.parse().unwrap()) });
+        let address = address.trim_start_matches("::ffff:");
+        for (name, value) in [
+            ("x-forwarded-for", address),
+            ("x-real-ip", address),
+            ("x-forwarded-host", host),
+            ("x-forwarded-port", &port.to_string()),
+        ] {
+            assert!(fields.contains(&(name.into(), value.into())), "{name}: {value}: {fields:?}");
+        }
+    }
+}
+
+#[test]
 fn nobody_overrides_the_method_that_was_judged() {
     let peer = "10.0.0.1".parse().unwrap();
     for trusted in [false, true] {
@@ -847,7 +874,7 @@ async fn an_https_upstream_is_verified() {
         let mut request = Request::new(Body::empty());
         request.headers_mut().insert("host", HeaderValue::from_static("a"));
         let passage = prepare(&mut request, &caller("192.0.2.7".parse().unwrap())).unwrap();
-        let sent = upstream.send(request, passage, 0, &Tunnels::new(1)).await;
+        let sent = upstream.send(&mut request, passage, 0, &Tunnels::new(1), Instant::now()).await;
         match sent {
             Ok(response) => assert!(fine && response.status() == StatusCode::OK),
             Err(refusal) => {

@@ -182,10 +182,9 @@ const OF_ONE_SESSION: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
     use crate::{
+        body::Body,
         clock::Timestamp,
         config::TrustedProxies,
         identity::Identity,
@@ -215,10 +214,11 @@ mod tests {
     }
 
     fn holder(session: &Arc<Session>) -> Holder {
-        let request = Request::get("/ws").header("host", "app.test").body(()).unwrap();
+        let request = http::Request::get("/ws").header("host", "app.test");
+        let request = request.body(Body::default()).unwrap();
         let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), core: 0 };
         let trust = Trust::new(&TrustedProxies(Vec::new()));
-        let target = Target::read(&request.into_parts().0, &peer, &trust, None).unwrap();
+        let target = Target::read(&request, &peer, &trust, None).unwrap();
         Holder { session: session.clone(), target }
     }
 

@@ -5,14 +5,14 @@
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
 use super::{Gate, encoded, plan::redirect_uri, story::Story};
 use crate::{
     authenticate::{Failed, Start, is_same_origin, landing},
-    body::{Body, Response},
+    body::{Body, Request, Response},
     clock::Timestamp,
     gitlab::Provider,
     refusal::{Attempt, Refusal},
@@ -27,13 +27,13 @@ impl Gate {
         &'g self,
         path: &str,
         target: &Target,
-        parts: &Parts,
-        body: Body,
+        request: &mut Request,
         now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
         self.serves(target)?;
-        let ask = Ask { target, headers: &parts.headers, query: Query::of(target), now };
+        let body = std::mem::take(request.body_mut());
+        let ask = Ask { target, headers: request.headers(), query: Query::of(target), now };
         match (path, target.method.as_str()) {
             ("/sign_in", "GET" | "HEAD") => self.sign_in(&ask, story),
             ("/start", "GET") => self.start(&ask, story),
@@ -45,7 +45,7 @@ impl Gate {
             ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
             ("/sign_out", _) => not_allowed(&[Method::GET, Method::HEAD, Method::POST]),
             _ => match path.strip_prefix("/hooks/") {
-                Some(name) => self.hook(name, target, &parts.headers, body, story).await,
+                Some(name) => self.hook(name, target, ask.headers, body, story).await,
                 None => Err(Refusal::NotFound),
             },
         }

@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 pub use self::{
@@ -34,7 +34,7 @@ use self::{hooks::HookSecret, permit::NoPermit, story::Story};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
-    body::{Body, Request, Response},
+    body::{Request, Response},
     clock::Timestamp,
     forward::{self, Passage},
     gitlab::Provider,
@@ -82,14 +82,13 @@ pub struct Refused<'g> {
 
 impl Gate {
     /// Answers one request.
-    pub async fn handle(&self, request: Request, peer: Peer) -> Response {
+    pub async fn handle(&self, request: &mut Request, peer: Peer) -> Response {
         let began = Instant::now();
-        let (parts, body) = request.into_parts();
-        let target = Target::read(&parts, &peer, &self.trust, self.public.as_ref());
-        let mut story = Story::begin(self.request_id(&target, &parts), &parts, &target);
-        let html = respond::prefers_html(&parts.headers);
+        let target = Target::read(request, &peer, &self.trust, self.public.as_ref());
+        let mut story = Story::begin(self.request_id(&target, request), request, &target);
+        let html = respond::prefers_html(request.headers());
         let answer = match &target {
-            Ok(target) => self.answer(target, parts, body, peer, &mut story).await,
+            Ok(target) => self.answer(target, request, peer, &mut story).await,
             Err(reason) => Err(Refusal::Malformed(reason)),
         };
         let mut response = answer.unwrap_or_else(|refusal| {
@@ -142,21 +141,20 @@ impl Gate {
     async fn answer<'g>(
         &'g self,
         target: &Target,
-        parts: Parts,
-        body: Body,
+        request: &mut Request,
         peer: Peer,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
         let now = self.shared.clock.now();
         if let Some(path) = target.below(&self.prefix) {
             story.decision = Decision::Own;
-            return self.endpoint(path, target, &parts, body, now, story).await;
+            return self.endpoint(path, target, request, now, story).await;
         }
         // Whatever an upstream may take for one of ours would look like ours to the browser.
         if target.touches(&self.prefix) {
             return Err(Refusal::Malformed("the path can be read as one of labgate's own"));
         }
-        let permit = match self.admit(target, &parts.headers, now).await {
+        let permit = match self.admit(target, request.headers(), now).await {
             Ok(permit) => permit,
             Err(refused) => {
                 story.who(refused.route, refused.who);
@@ -164,7 +162,7 @@ impl Gate {
             },
         };
         story.permitted(&permit);
-        let (request, passage) = self.outgoing(target, parts, body, peer, &permit, story)?;
+        let passage = self.outgoing(target, request, peer, &permit, story)?;
         let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
         let session = &permit.who().session;
@@ -250,17 +248,15 @@ impl Gate {
         }
     }
 
-    /// The request as the upstream gets it: what only labgate may say is stripped, hop-by-hop fields and whatever `Connection` names go, then labgate's own are set.
+    /// Makes `request` the one that the upstream gets: what only labgate may say is stripped, hop-by-hop fields and whatever `Connection` names go, then labgate's own are set.
     fn outgoing(
         &self,
         target: &Target,
-        parts: Parts,
-        body: Body,
+        request: &mut Request,
         peer: Peer,
         permit: &Permit<'_>,
         story: &Story<'_>,
-    ) -> Result<(Request, Passage), Refusal> {
-        let mut request = Request::from_parts(parts, body);
+    ) -> Result<Passage, Refusal> {
         let caller = forward::Caller {
             peer: peer.addr.ip(),
             client: target.client,
@@ -273,7 +269,7 @@ impl Gate {
         let headers = request.headers_mut();
         self.headers.strip(headers);
         self.cookie.strip(headers, &permit.who().others);
-        let passage = forward::prepare(&mut request, &caller)?;
+        let passage = forward::prepare(request, &caller)?;
         let headers = request.headers_mut();
         if let Some(identity) = permit.who().identity() {
             for (name, value) in permit.who().told.get_or_init(|| self.headers.render(identity)) {
@@ -281,13 +277,13 @@ impl Gate {
             }
         }
         headers.insert(REQUEST_ID, story.request_id.to_header());
-        Ok((request, passage))
+        Ok(passage)
     }
 
-    fn request_id(&self, target: &Result<Target, &'static str>, parts: &Parts) -> RequestId {
+    fn request_id(&self, target: &Result<Target, &'static str>, request: &Request) -> RequestId {
         let given = match target {
             Ok(target) if target.trusted => {
-                parts.headers.get(REQUEST_ID).and_then(RequestId::given)
+                request.headers().get(REQUEST_ID).and_then(RequestId::given)
             },
             Ok(_) | Err(_) => None,
         };

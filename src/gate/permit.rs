@@ -2,7 +2,9 @@
 //!
 //! `Permit` has private fields and one maker, [`Route::permit`], which runs the route's policy. A request that was not judged can't be forwarded: that would not compile.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::plan::PlannedRoute;
 use crate::{
@@ -123,13 +125,13 @@ impl<'g> Permit<'g> {
     /// When the upstream does not do its part, or tunnels have run out.
     pub async fn forward(
         self,
-        request: Request,
+        request: &mut Request,
         passage: Passage,
         core: usize,
         tunnels: &Arc<Tunnels>,
     ) -> Result<Response, Refusal> {
         let sent = Instant::now();
-        let answered = self.route.upstream.send(request, passage, core, tunnels).await;
+        let answered = self.route.upstream.send(request, passage, core, tunnels, sent).await;
         self.route.upstream_metrics.answered(sent.elapsed());
         answered
     }

@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Version, header, request::Parts};
+use http::{HeaderValue, Method, Version, header};
 
 use super::permit::{Permit, Route};
 use crate::{
     authenticate::Authenticated,
-    body::Response,
+    body::{Request, Response},
     refusal::{Fault, Refusal},
     session::Session,
     target::Target,
@@ -39,7 +39,7 @@ pub(super) struct Story<'g> {
 impl<'g> Story<'g> {
     pub(super) fn begin(
         request_id: RequestId,
-        parts: &Parts,
+        request: &Request,
         target: &Result<Target, &'static str>,
     ) -> Self {
         let target = target.as_ref().ok();
@@ -57,11 +57,11 @@ impl<'g> Story<'g> {
             cause: None,
             rule: None,
             client: target.map(|target| target.client),
-            method: parts.method.clone(),
-            version: parts.version,
+            method: request.method().clone(),
+            version: request.version(),
             host: host.unwrap_or_default().into(),
             path: path.unwrap_or_default().into(),
-            user_agent: parts.headers.get(header::USER_AGENT).filter(|_| wanted).cloned(),
+            user_agent: request.headers().get(header::USER_AGENT).filter(|_| wanted).cloned(),
         }
     }
 

@@ -12,7 +12,7 @@ mod template;
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::InvalidHeaderName};
 
 use self::template::Template;
 use super::Identity;
@@ -157,7 +157,7 @@ fn entry(
     says: &str,
     earlier: &[(HeaderName, Template)],
 ) -> Result<(HeaderName, Template), String> {
-    let name = HeaderName::try_from(header).map_err(|_| "not a header name".to_owned())?;
+    let name = name_of(header).map_err(|_| "not a header name".to_owned())?;
     if is_any(&RESERVED, name.as_str()) || has_stem(&RESERVED_STEMS, name.as_str()) {
         return Err("this header says something else and can't carry an identity".into());
     }
@@ -166,6 +166,14 @@ fn entry(
         return Err(format!("applications may take it for `{other}`, which is listed too"));
     }
     Ok((name, says.parse()?))
+}
+
+/// A name that is known when this is compiled: copying it for each request touches no count of its users.
+fn name_of(header: &str) -> Result<HeaderName, InvalidHeaderName> {
+    match STRIPPED.into_iter().find(|known| known.eq_ignore_ascii_case(header)) {
+        Some(known) => Ok(HeaderName::from_static(known)),
+        None => HeaderName::try_from(header),
+    }
 }
 
 /// Any sign counts as `-`; header names are in lower case already, and what is not is taken for it.

@@ -17,22 +17,22 @@ pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Whether a page is the better answer: `Accept` names `text/html`, and JSON not with more weight (RFC 9110, section 12.5.1).
 pub fn prefers_html(headers: &HeaderMap) -> bool {
-    let html = weight(headers, &["text/html", "application/xhtml+xml"]);
-    let json = weight(headers, &["application/json", "application/problem+json"]);
-    html > 0 && html >= json
-}
-
-/// The most weight that `Accept` gives one of `kinds` by name, in thousandths; wildcards are no wish for a page.
-fn weight(headers: &HeaderMap, kinds: &[&str]) -> u16 {
+    // The most weight that each is given by name, in thousandths; wildcards are no wish for a page.
+    let (mut html, mut json) = (0, 0);
     let fields = headers.get_all(header::ACCEPT).iter();
     let ranges = fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
-    let weights = ranges.filter_map(|range| {
+    for range in ranges {
         let mut parts = range.split(';').map(str::trim);
-        let kind = parts.next()?;
-        let is_named = kinds.iter().any(|named| kind.eq_ignore_ascii_case(named));
-        is_named.then(|| parts.find_map(quality).unwrap_or(1000))
-    });
-    weights.max().unwrap_or(0)
+        let kind = parts.next().unwrap_or_default();
+        let is_any = |names: [&str; 2]| names.iter().any(|name| kind.eq_ignore_ascii_case(name));
+        let most = match () {
+            () if is_any(["text/html", "application/xhtml+xml"]) => &mut html,
+            () if is_any(["application/json", "application/problem+json"]) => &mut json,
+            () => continue,
+        };
+        *most = parts.find_map(quality).unwrap_or(1000).max(*most);
+    }
+    html > 0 && html >= json
 }
 
 /// The value of a `q` parameter in thousandths; one that is no number counts as zero.

@@ -25,9 +25,9 @@ fn table(lines: &[Line]) -> RouteTable<&'static str> {
 
 fn target(method: &str, host: &str, path: &str) -> Target {
     let request = Request::builder().method(method).uri(path);
-    let (parts, ()) = request.header("host", host).body(()).unwrap().into_parts();
+    let request = request.header("host", host).body(()).unwrap();
     let peer = Peer { addr: ([192, 0, 2, 1], 1).into(), core: 0 };
-    Target::read(&parts, &peer, &Trust::default(), None).unwrap()
+    Target::read(&request, &peer, &Trust::default(), None).unwrap()
 }
 
 fn resolve(
@@ -363,8 +363,7 @@ proptest::proptest! {
         let path = format!("/{}", picks.concat());
         let request = Request::get(&path).header("host", "app").body(()).unwrap();
         let peer = Peer { addr: ([192, 0, 2, 1], 1).into(), core: 0 };
-        let (parts, ()) = request.into_parts();
-        let Ok(target) = Target::read(&parts, &peer, &Trust::default(), None) else {
+        let Ok(target) = Target::read(&request, &peer, &Trust::default(), None) else {
             return Ok(());
         };
         if table.resolve(&target, |value| *value == "public") == Ok(&"public") {

@@ -15,7 +15,7 @@ mod trust;
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, Request, Version, header, uri::PathAndQuery};
 
 use self::{origin::Authority, reading::Reading, trust::Forwarded};
 pub use self::{
@@ -54,31 +54,31 @@ pub struct Target {
 }
 
 impl Target {
-    /// What `parts` ask for. The scheme is that of `public`; without one, that of a trusted peer's `X-Forwarded-Proto`, else `http`. The host is that of a
+    /// What `request` asks for. The scheme is that of `public`; without one, that of a trusted peer's `X-Forwarded-Proto`, else `http`. The host is that of a
     /// trusted peer's `X-Forwarded-Host`, else the request's. The port is `public`'s if the host is too; else the one beside the host, else a trusted
     /// peer's `X-Forwarded-Port`.
     ///
     /// # Errors
     /// Words for `Refusal::Malformed`.
-    pub fn read(
-        parts: &Parts,
+    pub fn read<B>(
+        request: &Request<B>,
         peer: &Peer,
         trust: &Trust,
         public: Option<&Origin>,
     ) -> Result<Self, &'static str> {
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err("this method is not served here");
         }
-        let authority = authority(parts, public)?;
-        let path = path(parts)?;
+        let authority = authority(request, public)?;
+        let path = path(request)?;
         let reading = Reading::of(path.path())?;
         let trusted = trust.contains(peer.addr.ip());
-        let said = if trusted { Forwarded::read(&parts.headers)? } else { Forwarded::default() };
+        let said = if trusted { Forwarded::read(request.headers())? } else { Forwarded::default() };
         Ok(Self {
-            method: parts.method.clone(),
+            method: request.method().clone(),
             relayed: said.authority.is_some(),
             origin: origin(authority, said, public),
-            client: trust.client(peer.addr.ip(), &parts.headers),
+            client: trust.client(peer.addr.ip(), request.headers()),
             trusted,
             path,
             reading,
@@ -137,9 +137,9 @@ impl Target {
 }
 
 /// Host and port that the request names: RFC 9112 section 3.2, RFC 9113 section 8.3.1.
-fn authority(parts: &Parts, public: Option<&Origin>) -> Result<Authority, &'static str> {
+fn authority<B>(request: &Request<B>, public: Option<&Origin>) -> Result<Authority, &'static str> {
     let host =
-        only(&parts.headers, &header::HOST).map_err(|()| "more than one Host, or no text")?;
+        only(request.headers(), &header::HOST).map_err(|()| "more than one Host, or no text")?;
     let host = match host {
         Some(text) => match public.filter(|public| public.is_called(text)) {
             Some(public) => Some(Authority { host: public.host.clone(), port: public.port }),
@@ -147,33 +147,33 @@ fn authority(parts: &Parts, public: Option<&Origin>) -> Result<Authority, &'stat
         },
         None => None,
     };
-    let Some(named) = parts.uri.authority() else {
+    let Some(named) = request.uri().authority() else {
         return host.ok_or("Host is missing");
     };
-    if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+    if !matches!(request.uri().scheme_str(), Some("http" | "https")) {
         return Err("the request target is no path");
     }
     let named = Authority::parse(named.as_str()).ok_or("the request target names no host")?;
     match host {
         // In HTTP/1.1 the target counts and Host is rewritten; HTTP/2 has no reason to differ.
-        Some(host) if parts.version > Version::HTTP_11 && host != named => {
+        Some(host) if request.version() > Version::HTTP_11 && host != named => {
             Err(":authority and Host differ")
         },
-        None if parts.version == Version::HTTP_11 => Err("Host is missing"),
+        None if request.version() == Version::HTTP_11 => Err("Host is missing"),
         Some(_) | None => Ok(named),
     }
 }
 
 /// Path and query: origin-form or absolute-form, `*` for `OPTIONS` only.
-fn path(parts: &Parts) -> Result<PathAndQuery, &'static str> {
-    let path = parts.uri.path_and_query().ok_or("the path is missing")?;
+fn path<B>(request: &Request<B>) -> Result<PathAndQuery, &'static str> {
+    let path = request.uri().path_and_query().ok_or("the path is missing")?;
     match path.as_str() {
         text if text.starts_with('/') => Ok(path.clone()),
         // `http://host?query` leaves the slash to us.
         text if text.starts_with('?') => {
             PathAndQuery::try_from(format!("/{text}")).map_err(|_| "the query is no query")
         },
-        "*" if parts.method == Method::OPTIONS => Ok(path.clone()),
+        "*" if request.method() == Method::OPTIONS => Ok(path.clone()),
         _ => Err("the request target is no path"),
     }
 }

@@ -46,11 +46,11 @@ impl Case {
     }
 
     fn read(self) -> Result<Target, &'static str> {
-        let (parts, ()) = self.request.body(()).unwrap().into_parts();
+        let request = self.request.body(()).unwrap();
         let peer = Peer { addr: self.peer.parse().unwrap(), core: 0 };
         let trust = Trust::new(&TrustedProxies(vec!["10.0.0.0/8".parse().unwrap()]));
         let public = self.public.map(|url| Origin::of(&url.parse().unwrap()).unwrap());
-        Target::read(&parts, &peer, &trust, public.as_ref())
+        Target::read(&request, &peer, &trust, public.as_ref())
     }
 
     fn url(self) -> String {

@@ -37,6 +37,10 @@ impl Trust {
     /// The client behind `peer`: the rightmost address in `X-Forwarded-For` that is not trusted, going back from the peer.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
+        // The word of a peer that is not trusted need not be looked for.
+        if !self.contains(client) {
+            return client;
+        }
         for line in headers.get_all(FOR).iter().rev() {
             let Ok(line) = line.to_str() else {
                 return client;

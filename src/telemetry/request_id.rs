@@ -42,8 +42,12 @@ impl RequestId {
 
     /// The value of `X-Request-Id`.
     pub fn to_header(&self) -> HeaderValue {
+        let text = match &self.0 {
+            Text::Made(digits) => digits.as_slice(),
+            Text::Given(text) => text.as_bytes(),
+        };
         // Both kinds are plain ASCII, so this never falls back.
-        HeaderValue::from_str(self.as_str()).unwrap_or(HeaderValue::from_static("-"))
+        HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("-"))
     }
 }
 
@@ -72,9 +76,9 @@ impl RequestIds {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let low = hex(mix(count.wrapping_add(self.key)));
         let mut digits = [0; 32];
-        for (digit, known) in digits.iter_mut().zip(self.prefix.into_iter().chain(low)) {
-            *digit = known;
-        }
+        let (high, rest) = digits.split_at_mut(self.prefix.len());
+        high.copy_from_slice(&self.prefix);
+        rest.copy_from_slice(&low);
         RequestId(Text::Made(digits))
     }
 }
