@@ -168,6 +168,7 @@ impl Flight {
                 new.generation == session.generation
                     && age < RETRY
                     && now.since(new.checked) < RETRY
+                    && is_fresh(new, now, deadlines)
             },
             Outcome::Ended | Outcome::Late(_) => age < REMEMBERED,
             // An old copy of the cookie says nothing of newer tokens.

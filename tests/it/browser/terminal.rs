@@ -26,6 +26,8 @@ async fn ctrl_c_ends_it_at_once_though_streams_are_open() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn demos_run_side_by_side_and_say_what_they_need_to() {
+    // Other tests' demos come and go; with this, one of the ports is taken whatever they do.
+    let held = std::net::TcpListener::bind("127.0.0.1:4180");
     let (one, other) = (Demo::start(&[]), Demo::start(&[]));
     assert_ne!(one.url, other.url);
     for line in ["\nOpen http://127.0.0.1:", "root ", "alice ", "bob ", "carol ", "dave "] {
@@ -33,8 +35,11 @@ async fn demos_run_side_by_side_and_say_what_they_need_to() {
     }
     assert_eq!(one.said.lines().filter(|line| line.contains(&one.url)).count(), 1);
     let (_, _, complaints) = other.interrupt();
-    let moved = "127.0.0.1:4180 is taken, so labgate listens on ";
-    assert!(complaints.contains(moved), "{complaints}");
+    assert!(complaints.contains(" is taken, so "), "{complaints}");
+    if held.is_ok() {
+        let moved = "127.0.0.1:4180 is taken, so labgate listens on ";
+        assert!(complaints.contains(moved), "{complaints}");
+    }
     assert!(complaints.lines().all(is_notice), "{complaints}");
 }
 
