@@ -168,6 +168,8 @@ impl Gate {
         let session = &permit.who().session;
         let passage = passage.held_by(|| {
             let session = session.clone()?;
+            // From now on requests of this session are activity for its tunnels.
+            self.authenticator.activity.note(session.id, now);
             Some(forward::Holder { session, target: target.clone() })
         });
         let renewed = permit.who().session.clone().filter(|_| !story.set_cookies.is_empty());
