@@ -214,7 +214,7 @@ impl Authenticator {
             (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {
                 Ok(Some(renewed))
             },
-            (Some(Outcome::Ended), _) => Ok(None),
+            (Some(Outcome::Ended | Outcome::Late(_)), _) => Ok(None),
             (Some(Outcome::Spent(generation)), Freshness::TooOld | Freshness::PastGrace)
                 if generation >= session.generation =>
             {

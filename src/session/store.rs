@@ -12,6 +12,8 @@
 #[cfg(not(feature = "redis"))]
 mod absent;
 #[cfg(feature = "redis")]
+mod lease;
+#[cfg(feature = "redis")]
 mod link;
 mod memory;
 #[cfg(feature = "redis")]
@@ -19,6 +21,8 @@ mod remote;
 mod settings;
 #[cfg(feature = "redis")]
 mod watch;
+#[cfg(feature = "redis")]
+mod written;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,9 +32,9 @@ use tokio::runtime::Handle;
 #[cfg(not(feature = "redis"))]
 use self::absent::{Held, Remote};
 use self::memory::Memory;
-#[cfg(feature = "redis")]
-use self::remote::{Held, Remote};
 pub use self::settings::{RedisSettings, RedisUrlError, StoreSettings};
+#[cfg(feature = "redis")]
+use self::{lease::Held, remote::Remote};
 use super::{KeyRing, Mark, Marks, Random, Session, SessionId};
 use crate::{
     clock::{Clock, Timestamp},

@@ -62,7 +62,7 @@ impl Ticket {
                 Some(Outcome::Renewed(new)) if new.generation > self.session.generation => {
                     self.session = new;
                 },
-                Some(Outcome::Ended) => return Some(Outcome::Ended),
+                Some(over @ (Outcome::Ended | Outcome::Late(_))) => return Some(over),
                 Some(Outcome::Renewed(_) | Outcome::Spent(_) | Outcome::Unheard(_)) | None => {},
             }
         }
@@ -105,7 +105,11 @@ impl Flights {
     pub(super) async fn newest(&self, session: Arc<Session>, patience: Duration) -> Arc<Session> {
         let Some(waiting) = self.known(&session.id) else { return session };
         match waiting.outcome(patience).await {
-            Some(Outcome::Renewed(new)) if new.generation > session.generation => new,
+            Some(Outcome::Renewed(new) | Outcome::Late(new))
+                if new.generation > session.generation =>
+            {
+                new
+            },
             _ => session,
         }
     }
@@ -166,7 +170,7 @@ impl Flight {
                     && now.since(new.checked) < RETRY
                     && is_fresh(new, now, deadlines)
             },
-            Outcome::Ended => age < REMEMBERED,
+            Outcome::Ended | Outcome::Late(_) => age < REMEMBERED,
             // An old copy of the cookie says nothing of newer tokens.
             Outcome::Spent(generation) => age < REMEMBERED && *generation >= session.generation,
             Outcome::Unheard(again) => age < again.unwrap_or(RETRY).clamp(RETRY, REMEMBERED),
@@ -281,6 +285,7 @@ mod tests {
         assert_eq!(landed_serves_for(Outcome::Renewed(session(1))).await, 5, "nothing newer");
         assert_eq!(landed_serves_for(Outcome::Renewed(session(0))).await, 0, "of an older copy");
         assert_eq!(landed_serves_for(Outcome::Ended).await, 60);
+        assert_eq!(landed_serves_for(Outcome::Late(session(2))).await, 60);
         assert_eq!(landed_serves_for(Outcome::Spent(1)).await, 60);
         assert_eq!(landed_serves_for(Outcome::Spent(0)).await, 0, "of an older copy");
         for (asked_for, seconds) in [(None, 5), (Some(1), 5), (Some(30), 30), (Some(3600), 60)] {
@@ -429,6 +434,7 @@ mod tests {
             (Outcome::Unheard(None), Some(1)),
             (Outcome::Spent(1), Some(1)),
             (Outcome::Ended, None),
+            (Outcome::Late(session(2)), None),
         ] {
             let (flights, old) = (Flights::default(), session(1));
             let (_, first) = flights.join(&old, None, NOW, &DEADLINES);

@@ -38,6 +38,8 @@ pub enum Outcome {
     Renewed(Arc<Session>),
     /// GitLab says that the account may not be used; the store has revoked the session.
     Ended,
+    /// The session ended while GitLab was asked: somebody signed out. This copy of it came too late, and its tokens live.
+    Late(Arc<Session>),
     /// The tokens of this generation are used up: GitLab can't be asked with them any more.
     Spent(u32),
     /// GitLab gave no word: out of reach, overloaded, or making no sense. It may have said when to ask again.
@@ -114,7 +116,7 @@ impl Refresher {
         let outcome = self.in_turn(session, provider).await;
         let result = match &outcome {
             Outcome::Renewed(_) => "renewed",
-            Outcome::Ended => "ended",
+            Outcome::Ended | Outcome::Late(_) => "ended",
             Outcome::Spent(_) => "spent",
             Outcome::Unheard(_) => "unheard",
         };
@@ -300,7 +302,7 @@ impl Refresher {
             outcome => return outcome,
         };
         match self.refresh(&mut renewed, provider, now).await {
-            Err(Outcome::Ended) => Outcome::Ended,
+            Err(over @ (Outcome::Ended | Outcome::Late(_))) => over,
             // Without new tokens the word is fresh all the same; the next recheck tries again.
             Ok(()) | Err(_) => Outcome::Renewed(Arc::new(renewed)),
         }
@@ -381,8 +383,7 @@ impl Refresher {
         let until = session.until(&self.deadlines);
         match self.store.put(session.clone(), until, self.clock.now()).await {
             Put::Stored | Put::Older => Outcome::Renewed(session),
-            // Signed out meanwhile.
-            Put::Revoked => Outcome::Ended,
+            Put::Revoked => Outcome::Late(session),
         }
     }
 

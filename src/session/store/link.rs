@@ -45,7 +45,7 @@ struct State {
     connection: Option<Connection>,
     /// Grows with each connection, so that a late failure doesn't end a new one.
     number: u64,
-    /// Whether a command has failed since the watch last saw that all works: something may be missing there.
+    /// Whether the connection has failed since the watch last saw that all works: something may be missing there.
     suspect: bool,
     trouble: Option<Trouble>,
 }
@@ -150,7 +150,7 @@ impl Link {
             Err(_) => ("no answer in time".into(), false),
         };
         let mut state = self.lock();
-        state.suspect = true;
+        state.suspect |= !works;
         // A cluster mends its connections itself, and most of it works on while one node is away.
         if state.number == number && !works && matches!(state.connection, Some(Connection::One(_)))
         {
@@ -227,12 +227,7 @@ impl Link {
         self.tried.send_replace(true);
     }
 
-    /// Whether a command has failed since the watch last saw that all works.
-    pub(super) fn is_suspect(&self) -> bool {
-        self.lock().suspect
-    }
-
-    /// The same, and forgets it.
+    /// Whether the connection has failed since this was last asked.
     pub(super) fn was_suspect(&self) -> bool {
         std::mem::take(&mut self.lock().suspect)
     }

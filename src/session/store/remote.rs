@@ -13,7 +13,6 @@
 //! told; what is sealed is bound to its key and field, so nothing can be moved to where it means something else.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,12 +23,15 @@ use redis::{Script, cmd};
 use tokio::{
     sync::Semaphore,
     task::AbortHandle,
-    time::{Instant, interval, timeout},
+    time::{interval, timeout},
 };
 
 use super::{
-    Lease, Listed, Means, Overlay, Put, RedisSettings, Turn, Unavailable, link::Link,
-    memory::Memory, watch,
+    Listed, Means, Overlay, Put, RedisSettings, Unavailable,
+    link::Link,
+    memory::Memory,
+    watch,
+    written::{Again, Written},
 };
 use crate::{
     clock::Timestamp,
@@ -43,7 +45,7 @@ pub(super) struct Remote {
     keys: ArcSwap<KeyRing>,
     pub(super) local: Arc<Memory>,
     /// What this process has written lately, or could not: the watch writes it again when Redis is back.
-    pub(super) written: Mutex<HashMap<SessionId, Instant>>,
+    pub(super) written: Written,
     /// Marks that the other replicas have not been told of.
     pub(super) untold: Mutex<Vec<Mark>>,
     /// Writes beside requests, so that a slow Redis gathers no heap of them.
@@ -61,7 +63,7 @@ impl Remote {
             link: Link::new(settings),
             keys: ArcSwap::new(means.keys.clone()),
             local,
-            written: Mutex::default(),
+            written: Written::default(),
             untold: Mutex::default(),
             beside: Arc::new(Semaphore::new(BESIDE)),
             watch: Mutex::default(),
@@ -142,7 +144,7 @@ impl Remote {
         until: Timestamp,
         now: Timestamp,
     ) -> Result<Put, Unavailable> {
-        self.note(session.id);
+        self.written.begin(session.id);
         let (key, hash) = (self.key(&session.id), hash(&session.id));
         let (value, listed) = self.sealed(session, &key, until)?;
         let script = script(PUT);
@@ -160,7 +162,9 @@ impl Remote {
             self.link.run::<()>(&keep).await
         });
         drop(entered);
-        match self.count("put", put)? {
+        let put = self.count("put", put)?;
+        self.written.arrived(&session.id);
+        match put {
             0 => Ok(Put::Stored),
             1 => Ok(Put::Older),
             _ => Ok(Put::Revoked),
@@ -194,8 +198,10 @@ impl Remote {
 
     /// Ends the session `id` for all replicas.
     pub(super) async fn revoke(&self, id: &SessionId, until: Timestamp) -> Result<(), Unavailable> {
-        self.note(*id);
-        self.revoke_key(&hash(id), until).await
+        self.written.begin(*id);
+        self.revoke_key(&hash(id), until).await?;
+        self.written.arrived(id);
+        Ok(())
     }
 
     async fn revoke_key(&self, hash: &str, until: Timestamp) -> Result<(), Unavailable> {
@@ -206,20 +212,6 @@ impl Remote {
         self.count("revoke", revoke.await)?;
         let index = self.key_of("index");
         self.link.run(cmd("ZREM").arg(index).arg(hash)).await
-    }
-
-    /// Whose turn it is to ask GitLab about the session `id`.
-    pub(super) async fn turn(self: Arc<Self>, id: &SessionId) -> Turn {
-        let Ok(token) = self.means.random.token() else { return Turn::Unknown };
-        let key = self.key_of(&format!("l:{}", hash(id)));
-        let millis = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        let lock = cmd("SET").arg(&key).arg(&token).arg("NX").arg("PX").arg(millis).to_owned();
-        let locked = self.link.run(&lock).await;
-        match self.count::<Option<String>>("lock", locked) {
-            Ok(Some(_)) => Turn::Mine(Lease(Some(Held::new(self, key, token)))),
-            Ok(None) => Turn::Theirs,
-            Err(_) => Turn::Unknown,
-        }
     }
 
     /// Has the watch tell the other replicas of `mark`.
@@ -291,15 +283,14 @@ impl Remote {
         Ok(())
     }
 
-    /// Waits until nothing is left to be written again.
+    /// Waits until everything has arrived.
     pub(super) async fn settle(&self, patience: Duration) {
         let settled = async {
             let mut tick = interval(Duration::from_millis(100));
             loop {
                 tick.tick().await;
                 let idle = self.beside.available_permits() == BESIDE;
-                let works = self.trouble().is_none() && !self.link.is_suspect();
-                if idle && (works || self.lock_written().is_empty()) {
+                if idle && self.written.is_settled() && self.lock_untold().is_empty() {
                     return;
                 }
             }
@@ -307,43 +298,24 @@ impl Remote {
         drop(timeout(patience, settled).await);
     }
 
-    /// Writes again what was written lately; false if that does not work either.
-    pub(super) async fn write_again(&self) -> bool {
-        let ids: Vec<SessionId> = self.lock_written().keys().copied().collect();
+    /// Writes again what may be missing; stops at the first that does not work.
+    pub(super) async fn write_again(&self, again: Again) -> Result<(), Unavailable> {
         let now = self.means.clock.now();
-        for id in ids {
-            let written = match self.local.entry(&id, now) {
-                Some((Overlay::Revoked, until)) => self.revoke(&id, until).await,
+        for id in self.written.lacking(again) {
+            match self.local.entry(&id, now) {
+                Some((Overlay::Revoked, until)) => self.revoke(&id, until).await?,
                 Some((Overlay::Newer(session), until)) => {
-                    self.put(&session, until, now).await.map(drop)
+                    self.put(&session, until, now).await?;
                 },
-                None => Ok(()),
-            };
-            if written.is_err() {
-                return false;
+                // Over meanwhile, or memory had no room; a cookie may still have it.
+                None => self.written.drop(&id),
             }
         }
-        true
-    }
-
-    /// Forgets what was written so long ago that no replica of Redis can lack it.
-    pub(super) fn forget_written(&self) {
-        self.lock_written().retain(|_, at| at.elapsed() < REPEAT);
-    }
-
-    fn note(&self, id: SessionId) {
-        let mut written = self.lock_written();
-        if written.len() < WRITTEN || written.contains_key(&id) {
-            written.insert(id, Instant::now());
-        }
+        Ok(())
     }
 
     pub(super) fn lock_untold(&self) -> std::sync::MutexGuard<'_, Vec<Mark>> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_written(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Instant>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` in the background unless too much runs there already; what is left out comes with a later request.
@@ -418,54 +390,8 @@ impl std::fmt::Debug for Remote {
     }
 }
 
-/// A turn that this process has; renewed until it is released, and over by itself soon after it is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    remote: Arc<Remote>,
-    key: String,
-    token: String,
-    renewal: AbortHandle,
-}
-
-impl Held {
-    fn new(remote: Arc<Remote>, key: String, token: String) -> Self {
-        let renewal =
-            remote.means.background.spawn(renew(remote.clone(), key.clone(), token.clone()));
-        Self { remote, key, token, renewal: renewal.abort_handle() }
-    }
-
-    /// Gives the turn back if it is still this process's.
-    pub(super) async fn release(self) {
-        self.renewal.abort();
-        let script = script(RELEASE);
-        let released = self.remote.link.script::<u32>(&script, |call| {
-            call.key(&self.key).arg(&self.token);
-        });
-        drop(self.remote.count("unlock", released.await));
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.renewal.abort();
-    }
-}
-
-async fn renew(remote: Arc<Remote>, key: String, token: String) {
-    let (script, millis) = (script(RENEW), u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX));
-    let mut tick = interval(LEASE / 4);
-    tick.tick().await;
-    loop {
-        tick.tick().await;
-        let renewed = remote.link.script::<u32>(&script, |call| {
-            call.key(&key).arg(&token).arg(millis);
-        });
-        drop(renewed.await);
-    }
-}
-
 /// The name of a session in Redis; what logs say of it is how this begins.
-fn hash(id: &SessionId) -> String {
+pub(super) fn hash(id: &SessionId) -> String {
     let digest = id.digest();
     let half = digest.first_chunk().expect("16 of 32 bytes");
     format!("{:032x}", u128::from_be_bytes(*half))
@@ -499,27 +425,8 @@ redis.call('HSET', KEYS[1], 'r', '1')
 redis.call('EXPIREAT', KEYS[1], ARGV[1])
 if ended == 1 and left > redis.call('PTTL', KEYS[1]) then redis.call('PEXPIRE', KEYS[1], left) end";
 
-/// ARGV: token.
-const RELEASE: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0";
-
-/// ARGV: token, milliseconds.
-const RENEW: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 0";
-
-/// How long a turn lasts if its owner dies.
-const LEASE: Duration = Duration::from_secs(5);
-
 /// How exactly it is known when a session was last seen.
 const SEEN: Duration = Duration::from_secs(15);
-
-/// For how long a write is made again when Redis was away: one that takes over may lack the last of them.
-const REPEAT: Duration = Duration::from_mins(1);
-
-/// How many writes are remembered for that.
-const WRITTEN: usize = 1 << 16;
 
 /// How many marks wait to be told.
 const UNTOLD: usize = 1000;

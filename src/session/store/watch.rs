@@ -8,7 +8,7 @@ use std::{
 use redis::cmd;
 use tokio::time::{sleep, timeout};
 
-use super::{Unavailable, remote::Remote};
+use super::{Unavailable, remote::Remote, written::Again};
 
 /// Runs until the store is gone.
 pub(super) async fn run(remote: Weak<Remote>) {
@@ -26,10 +26,9 @@ pub(super) async fn run(remote: Weak<Remote>) {
                 remote.means.metrics.store_up(true);
                 let back = if heard { HEAR } else { remote.means.marks.lasts() };
                 heard = exchange_marks(&remote, back).await.is_ok();
-                if remote.link.was_suspect() {
-                    remote.write_again().await;
-                } else {
-                    remote.forget_written();
+                let again = if remote.link.was_suspect() { Again::All } else { Again::Missing };
+                if remote.write_again(again).await.is_ok() {
+                    remote.written.forget();
                 }
             },
             Err(error) => {
