@@ -314,6 +314,7 @@ fn warnings(log: &[serde_json::Value]) -> usize {
 async fn a_failover_by_sentinels_fails_no_request() {
     let mut trio = Sentinels::start().await;
     let twins = Setup::default().twins(2, &trio.store()).await;
+    until("both are connected", async || sweeps(&twins).await >= 2).await;
     assert!(is_shared(&twins).await, "before");
     let load = load(&twins).await;
     trio.fail_over().await;
@@ -329,6 +330,7 @@ async fn a_failover_by_sentinels_fails_no_request() {
 async fn a_failover_in_a_cluster_fails_no_request() {
     let mut cluster = Cluster::start().await;
     let twins = Setup::default().twins(2, &cluster.store()).await;
+    until("both are connected", async || sweeps(&twins).await >= 2).await;
     assert!(is_shared(&twins).await, "before");
     let load = load(&twins).await;
     cluster.fail_over().await;

@@ -345,6 +345,24 @@ mod tests {
         assert_eq!(ticket.unwrap().session.generation, 2, "its tokens are alive");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_word_that_is_not_good_is_asked_for_again_however_soon() {
+        let (flights, old) = (Flights::default(), session(1));
+        let (_, ticket) = flights.join(&old, None, NOW, &DEADLINES);
+        ticket.unwrap().land(Outcome::Renewed(session(1)));
+        assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_none());
+        let short = Deadlines { recheck: Duration::from_secs(2), ..DEADLINES };
+        let later = NOW + Duration::from_secs(4);
+        assert!(flights.join(&old, None, later, &short).1.is_some(), "older than `recheck`");
+        let (_, ticket) = flights.join(&session(2), None, NOW, &DEADLINES);
+        ticket.unwrap().land(Outcome::Renewed(session(2)));
+        let back = NOW - Duration::from_mins(10);
+        assert!(
+            flights.join(&session(2), None, back, &DEADLINES).1.is_some(),
+            "the clock went back"
+        );
+    }
+
     /// A newer copy of the same session.
     fn renewed(old: &Session, generation: u32) -> Arc<Session> {
         Arc::new(Session { generation, ..old.clone() })
