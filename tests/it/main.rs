@@ -24,6 +24,7 @@ mod landing;
 mod limits;
 mod metrics;
 mod nginx;
+mod operators;
 mod paths;
 mod person;
 mod policy;
