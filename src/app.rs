@@ -124,7 +124,7 @@ impl App {
         app.watch(background, &gate);
         app.review_tunnels(background);
         app.shared.metrics.reloaded(app.shared.clock.now());
-        app.health.serve();
+        app.get_ready(background);
         Ok(app)
     }
 
@@ -201,6 +201,20 @@ impl App {
             };
             self.tasks.spawn_on(serve, background);
         }
+    }
+
+    /// Ready as soon as it is known what other replicas know, or that this can't be known.
+    fn get_ready(&mut self, background: &Handle) {
+        if !self.shared.store.is_shared() {
+            self.health.serve();
+            return;
+        }
+        let (store, health) = (self.shared.store.clone(), self.health.clone());
+        let ready = async move {
+            store.tried().await;
+            health.serve();
+        };
+        self.tasks.spawn_on(ready, background);
     }
 
     /// Lets the gate that is current judge open tunnels, one round after the other.

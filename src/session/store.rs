@@ -248,6 +248,13 @@ impl Store {
         }
     }
 
+    /// Waits until it is known whether the part that all replicas share can be reached, a second or so at most.
+    pub async fn tried(&self) {
+        if let Some(remote) = self.remote.load_full() {
+            remote.tried().await;
+        }
+    }
+
     /// Whether other replicas share this store.
     pub fn is_shared(&self) -> bool {
         self.remote.load().is_some()

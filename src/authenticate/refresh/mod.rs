@@ -321,6 +321,8 @@ impl Refresher {
         match provider.refresh(&refresh).await {
             Ok(tokens) => {
                 session.tokens = received(tokens, now);
+                // New tokens outrun words: a replica that asked alone for hours must not bring dead ones back.
+                session.generation |= WORDS;
                 self.metrics.session_refresh("refreshed");
                 match self.keep(session.clone()).await {
                     Outcome::Renewed(kept) => {
@@ -416,6 +418,9 @@ pub(super) fn received(set: TokenSet, now: Timestamp) -> Tokens {
         scope: set.scope.join(" "),
     }
 }
+
+/// Generations that are words on the same tokens: new tokens begin the next 256.
+const WORDS: u32 = 0xff;
 
 /// How long a flight waits for its turn: as long as GitLab may take to answer another replica, and a turn to end whose owner has died.
 const TURN: Duration = Duration::from_secs(30);

@@ -48,6 +48,8 @@ struct State {
     /// Whether the connection has failed since the watch last saw that all works: something may be missing there.
     suspect: bool,
     trouble: Option<Trouble>,
+    /// What it says to a write although it can be read: it is full, say.
+    refused: Option<String>,
 }
 
 struct Trouble {
@@ -167,11 +169,7 @@ impl Link {
         if let Some(found) = found {
             return Ok(found);
         }
-        if !*self.tried.borrow() {
-            let mut tried = self.tried.subscribe();
-            // However that ends, the state tells.
-            drop(timeout(PATIENCE, tried.wait_for(|tried| *tried)).await);
-        }
+        self.tried().await;
         let state = self.lock();
         let message = || {
             let trouble = state.trouble.as_ref();
@@ -217,6 +215,21 @@ impl Link {
         since
     }
 
+    /// The watch has seen whether it takes a write.
+    pub(super) fn takes(&self, write: &Result<(), Unavailable>) {
+        self.lock().refused = write.as_ref().err().map(|error| error.0.clone());
+    }
+
+    /// Waits until a connection was tried, for as long as that may take.
+    pub(super) async fn tried(&self) {
+        if *self.tried.borrow() {
+            return;
+        }
+        let mut tried = self.tried.subscribe();
+        // However that ends, the state tells.
+        drop(timeout(CONNECT + PATIENCE, tried.wait_for(|tried| *tried)).await);
+    }
+
     /// The watch has seen that it does not work.
     pub(super) fn breaks(&self, error: &Unavailable) {
         let mut state = self.lock();
@@ -234,7 +247,9 @@ impl Link {
 
     /// What is wrong, if anything is.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.lock().trouble.as_ref().map(|trouble| trouble.message.clone())
+        let state = self.lock();
+        let trouble = state.trouble.as_ref().map(|trouble| trouble.message.clone());
+        trouble.or_else(|| state.refused.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

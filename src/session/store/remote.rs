@@ -7,6 +7,7 @@
 //! {prefix}l:{hash of the id}   string  whose turn it is to ask GitLab; five seconds, renewed while it is used
 //! {prefix}index                zset    hashes of ids by their end, for lists
 //! {prefix}marks                zset    marks of hooks, sealed, by their moment
+//! {prefix}probe                string  a moment; whether there is room for it
 //! ```
 //!
 //! Each script and command touches one key, so all of it works in a cluster. Every key ends by itself. Ids are random and only their hashes are
@@ -76,6 +77,11 @@ impl Remote {
 
     pub(super) fn is_at(&self, settings: &RedisSettings) -> bool {
         self.link.settings() == settings
+    }
+
+    /// Waits until a connection was tried.
+    pub(super) async fn tried(&self) {
+        self.link.tried().await;
     }
 
     /// Seals with `keys` from now on.

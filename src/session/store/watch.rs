@@ -23,7 +23,18 @@ pub(super) async fn run(remote: Weak<Remote>) {
                     tracing::info!(seconds, "the session store is there again");
                     told = None;
                 }
-                remote.means.metrics.store_up(true);
+                let room = room(&remote).await;
+                remote.link.takes(&room);
+                remote.means.metrics.store_up(room.is_ok());
+                if let Err(error) = room
+                    && told.is_none_or(|told| told.elapsed() >= TELL)
+                {
+                    told = Some(Instant::now());
+                    tracing::warn!(
+                        error = error.0,
+                        "the session store takes no writes; what is there counts, the rest stays in this process"
+                    );
+                }
                 let back = if heard { HEAR } else { remote.means.marks.lasts() };
                 heard = exchange_marks(&remote, back).await.is_ok();
                 let again = if remote.link.was_suspect() { Again::All } else { Again::Missing };
@@ -47,6 +58,14 @@ pub(super) async fn run(remote: Weak<Remote>) {
         sleep(PAUSE).await;
         drop(timeout(TICK, remote.link.failed.notified()).await);
     }
+}
+
+/// Whether it has room: one that is full lets things be removed, and nothing be added.
+async fn room(remote: &Remote) -> Result<(), Unavailable> {
+    let (key, now) = (remote.key_of("probe"), remote.means.clock.now().unix());
+    let set = cmd("SET").arg(key).arg(now).arg("EX").arg(PROBE.as_secs()).to_owned();
+    let set = remote.link.run::<()>(&set).await;
+    remote.count("probe", set)
 }
 
 /// A write, since a server that only reads is of no use: the index loses what has ended.
@@ -89,6 +108,9 @@ async fn exchange_marks(remote: &Remote, back: Duration) -> Result<(), Unavailab
 
 /// How far back a look for marks goes that follows another one: beyond what clocks differ by.
 const HEAR: Duration = Duration::from_secs(90);
+
+/// How long what was written to see whether that works stays there.
+const PROBE: Duration = Duration::from_mins(1);
 
 const TICK: Duration = Duration::from_secs(1);
 
