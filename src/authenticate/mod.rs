@@ -162,7 +162,12 @@ impl Authenticator {
         provider: &Arc<Provider>,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, Refusal> {
-        let freshness = session.freshness(now, &self.deadlines);
+        let mut freshness = session.freshness(now, &self.deadlines);
+        // What a rule asks for and the session does not say is unknown, not false: only a new word tells.
+        let lacks = provider.lacks_facts(&session.identity, &session.tokens.scope);
+        if lacks && matches!(freshness, Freshness::Good | Freshness::Due) {
+            freshness = Freshness::TooOld;
+        }
         if freshness == Freshness::Good && !session.is_token_due(now) {
             return Ok(Some(session));
         }

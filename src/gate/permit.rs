@@ -21,6 +21,7 @@ pub struct Route {
     pub(super) name: String,
     pub(super) names_host: bool,
     pub(super) sign_in_page: bool,
+    pub(super) hide_rules: bool,
     pub(super) gitlabs: Vec<String>,
     pub(super) metrics: Arc<RouteMetrics>,
     policy: Policy,
@@ -55,6 +56,7 @@ impl Route {
             name: planned.name.clone(),
             names_host: planned.names_host,
             sign_in_page: planned.sign_in_page,
+            hide_rules: planned.hide_rules,
             gitlabs: planned.gitlabs.clone(),
             metrics,
             policy: planned.policy.clone(),
@@ -102,6 +104,7 @@ impl Route {
         Unmet {
             needed: format!("an account at {}", self.gitlabs.join(" or ")),
             held: format!("signed in at {}", identity.gitlab),
+            ..Unmet::default()
         }
     }
 }

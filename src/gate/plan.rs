@@ -16,11 +16,12 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::build::needs;
+use super::build::{group_need, needs};
 use crate::{
     authorize::{Policy, UsersFiles},
     clock::Clock,
-    config::{Config, HostPattern, Problem},
+    config::{AccessLevel, Allow, Config, HostPattern, Problem},
+    gitlab::GroupNeed,
     identity::HeaderTable,
     route::Entry,
     session::{KeyRing, Means, Random, Store, StoreLimits, StoreSettings},
@@ -58,6 +59,7 @@ pub(super) struct PlannedRoute {
     pub(super) upstream: String,
     pub(super) gitlabs: Vec<String>,
     pub(super) sign_in_page: bool,
+    pub(super) hide_rules: bool,
 }
 
 impl Plan {
@@ -80,6 +82,29 @@ impl Plan {
     pub fn scopes(&self, name: &str) -> Vec<String> {
         let configured = self.config.gitlab.get(name).map(|gitlab| gitlab.scopes.as_slice());
         needs(&self.config, name).scopes(configured.unwrap_or_default())
+    }
+
+    /// The rules that can only be judged with the scope `read_api`, of sign-ins at the GitLab called `name`: key and what is asked there.
+    pub fn rules_that_read_api(&self, name: &str) -> Vec<String> {
+        let routes = self.config.route.iter().enumerate().filter(|(_, route)| route.admits(name));
+        let rules = routes.flat_map(|(route, table)| {
+            let rules = match &table.allow {
+                Some(Allow::Rules(rules)) => rules.as_slice(),
+                Some(Allow::Public | Allow::SignedIn) | None => &[],
+            };
+            rules.iter().enumerate().map(move |(rule, keys)| (route, rule, keys))
+        });
+        let reasons = rules.filter_map(|(route, rule, keys)| {
+            let project = keys.project.as_ref().map(|path| format!("project {}", path.as_str()));
+            let group = group_need(keys).filter(GroupNeed::asks_api).map(|need| {
+                let role = need.role.map_or("", AccessLevel::name);
+                format!("role {role} in group {}", need.path.as_str())
+            });
+            let asked: Vec<_> = group.into_iter().chain(project).collect();
+            (!asked.is_empty())
+                .then(|| format!("route[{route}].allow[{rule}]: {}", asked.join(", ")))
+        });
+        reasons.collect()
     }
 
     /// The store that replicas share, opened beside them; none if each has its own.

@@ -14,6 +14,7 @@ mod browser;
 mod cli;
 mod deploy;
 mod drain;
+mod facts;
 mod headers;
 mod http1;
 mod http2;

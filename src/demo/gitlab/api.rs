@@ -56,7 +56,8 @@ pub(super) fn member(
     let (world, now) = (gitlab.world(), gitlab.clock.now());
     let caller = caller(gitlab, &world, headers, params, now)?;
     caller.needs(&["api", "read_api"])?;
-    let place = visible(&world, kind, place, caller.user)?;
+    let rest = format!("/members/all/{member}");
+    let place = visible(gitlab, &world, kind, place, &rest, caller.user)?;
     let held = member.parse().ok().and_then(|id| {
         let role = match kind {
             Kind::Group => world.directory.role_in_group(place, id),
@@ -91,7 +92,7 @@ pub(super) fn place(
     let (world, now) = (gitlab.world(), gitlab.clock.now());
     let caller = caller(gitlab, &world, headers, params, now)?;
     caller.needs(&["api", "read_api"])?;
-    let place = visible(&world, kind, place, caller.user)?;
+    let place = visible(gitlab, &world, kind, place, "", caller.user)?;
     let (namespace, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
     let mut body = json!({
         "id": place.id,
@@ -260,11 +261,13 @@ fn denial(gitlab: &Instance, user: &User) -> Option<String> {
     })
 }
 
-/// The group or project if the caller may know of it, else the 404.
+/// The group or project if the caller may know of it, else the 404; of a project's former path, the redirect to the same question by number.
 fn visible<'a>(
+    gitlab: &Instance,
     world: &'a World,
     kind: Kind,
     id_or_path: &str,
+    rest: &str,
     user: &User,
 ) -> Result<&'a Place, Box<Answer>> {
     let directory = &world.directory;
@@ -276,8 +279,20 @@ fn visible<'a>(
         Kind::Project => directory
             .project(id_or_path)
             .filter(|project| directory.sees_project(project, user))
-            .ok_or_else(|| not_found("404 Project Not Found")),
+            .ok_or_else(|| {
+                let moved = directory.moved_project(id_or_path);
+                match moved.filter(|project| directory.sees_project(project, user)) {
+                    Some(project) => moved_to(gitlab, project.id, rest),
+                    None => not_found("404 Project Not Found"),
+                }
+            }),
     }
+}
+
+fn moved_to(gitlab: &Instance, project: u64, rest: &str) -> Box<Answer> {
+    let url = format!("{}/api/v4/projects/{project}{rest}", gitlab.external_url);
+    let moved = answer::json(StatusCode::MOVED_PERMANENTLY, &json!({ "message": url }));
+    Box::new(answer::with(moved, header::LOCATION, &url))
 }
 
 fn not_found(message: &str) -> Box<Answer> {

@@ -44,6 +44,7 @@ impl Draft<'_> {
             upstream: upstream?,
             gitlabs: gitlabs?,
             sign_in_page: route.sign_in_page,
+            hide_rules: route.hide_rules,
         };
         Some(Entry {
             host: route.host.clone(),
@@ -143,7 +144,7 @@ impl Draft<'_> {
                     self.warn(
                         &format!("{key}[{index}].email_domain"),
                         format!("an address at `{domain}` is all it takes, and gitlab.com's word for it"),
-                        "add a `group` to the rule if only colleagues should pass",
+                        "add a `group` or a `project` to the rule if only colleagues should pass",
                     );
                 }
             },
@@ -159,6 +160,7 @@ fn keys<T>(tables: &BTreeMap<String, T>) -> Vec<&str> {
 fn by_domain(rule: &Rule) -> bool {
     rule.email_domain.is_some()
         && rule.group.is_none()
+        && rule.project.is_none()
         && rule.user.is_none()
         && rule.email.is_none()
         && rule.users_file.is_none()
