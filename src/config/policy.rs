@@ -48,6 +48,14 @@ pub struct Rule {
 }
 
 impl Allow {
+    /// The rules, if rules decide.
+    pub fn rules(&self) -> Option<&[Rule]> {
+        match self {
+            Self::Rules(rules) => Some(rules),
+            Self::Public | Self::SignedIn => None,
+        }
+    }
+
     pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
         let Self::Rules(rules) = self else {
             return Vec::new();

@@ -10,6 +10,8 @@
 
 mod build;
 mod endpoints;
+mod explain;
+mod guard;
 mod permit;
 mod plan;
 mod story;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 
 pub use self::{
     build::{BuildError, Shared},
+    explain::{Ending, ExplainError, Explained, Explanation},
     permit::{Permit, Route},
     plan::{Env, Plan},
 };

@@ -16,9 +16,12 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::build::{group_need, needs};
+use super::{
+    build::{group_need, needs},
+    guard::Guard,
+};
 use crate::{
-    authorize::{Policy, UsersFiles},
+    authorize::UsersFiles,
     clock::Clock,
     config::{AccessLevel, Allow, Config, HostPattern, Problem},
     gitlab::GroupNeed,
@@ -50,14 +53,15 @@ pub struct Plan {
 /// One `[[route]]` with its names resolved.
 #[derive(Clone, Debug)]
 pub(super) struct PlannedRoute {
+    /// Its place in the configuration, from 0.
+    pub(super) index: usize,
     /// What logs and metrics call it: host and path as configured.
     pub(super) name: String,
     /// Whether it names its host, or serves any.
     pub(super) names_host: bool,
-    pub(super) policy: Policy,
+    pub(super) guard: Guard,
     /// Name of the upstream, or its URL if it has no table.
     pub(super) upstream: String,
-    pub(super) gitlabs: Vec<String>,
     pub(super) sign_in_page: bool,
     pub(super) hide_rules: bool,
 }
@@ -88,10 +92,7 @@ impl Plan {
     pub fn rules_that_read_api(&self, name: &str) -> Vec<String> {
         let routes = self.config.route.iter().enumerate().filter(|(_, route)| route.admits(name));
         let rules = routes.flat_map(|(route, table)| {
-            let rules = match &table.allow {
-                Some(Allow::Rules(rules)) => rules.as_slice(),
-                Some(Allow::Public | Allow::SignedIn) | None => &[],
-            };
+            let rules = table.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
             rules.iter().enumerate().map(move |(rule, keys)| (route, rule, keys))
         });
         let reasons = rules.filter_map(|(route, rule, keys)| {

@@ -14,6 +14,7 @@ mod browser;
 mod cli;
 mod deploy;
 mod drain;
+mod explain;
 mod facts;
 mod headers;
 mod http1;

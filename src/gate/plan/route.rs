@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Draft, PlannedRoute, chain};
+use super::{super::guard::Guard, Draft, PlannedRoute, chain};
 use crate::{
     authorize::{Policy, PolicyError, UsersFiles},
     config::{self, Allow, Rule, nearest},
@@ -40,9 +40,9 @@ impl Draft<'_> {
         let planned = PlannedRoute {
             name: format!("{host}{}", route.path.as_str()),
             names_host: route.host.is_some(),
-            policy: policy?,
+            index,
+            guard: Guard::new(policy?, gitlabs?),
             upstream: upstream?,
-            gitlabs: gitlabs?,
             sign_in_page: route.sign_in_page,
             hide_rules: route.hide_rules,
         };
