@@ -1,24 +1,27 @@
-//! `labgate explain`: which route and which rule somebody would meet at a URL, and why; nothing is asked of the network.
+//! `labgate explain`: which route and which rule somebody would meet at a URL, and why; only `--online` asks the network.
 //!
 //! The verdict is that of the running proxy, for it comes from the same route table and the same guard. Who somebody is and what they hold is
-//! what the arguments say, and nothing else; roles in a group count in what lies below it, as at GitLab, and all that rules name is taken to exist.
+//! what the arguments say, or what GitLab says to the operator's own token; without it, roles in a group count in what lies below it, as at GitLab, and all that rules name is taken to exist.
 
 use std::{fmt::Write, path::PathBuf, process::ExitCode, str::FromStr};
 
+use anyhow::{Context, anyhow};
 use clap::Args;
 use http::Method;
 use serde::Serialize;
 
-use super::{Environment, MISTAKE, planned, print, say};
+use super::{Environment, MISTAKE, planned, print, run::background, say};
 use crate::{
     authorize::{Finding, Verdict},
-    config::{AccessLevel, Config, GroupPath, ProjectPath},
-    gate::{Ending, Explanation},
+    config::{self, AccessLevel, Config, GroupPath, ProjectPath},
+    gate::{Ending, Explanation, Plan},
+    gitlab::LookedUp,
     identity::{Identity, Membership, ProjectMembership},
 };
 
 /// What is asked for, and by whom.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
 pub(super) struct Arguments {
     /// What is asked for: a URL, or a path at the public URL.
     #[arg(long, value_name = "URL")]
@@ -44,6 +47,14 @@ pub(super) struct Arguments {
     /// The GitLab that they come from, by the name of its table; needed if there are several.
     #[arg(long, value_name = "NAME", requires = "user")]
     gitlab: Option<String>,
+    /// Ask GitLab what they hold, with the token in `LABGATE_GITLAB_TOKEN`, which needs the scope `read_api`; only an administrator's sees their address
+    /// and flags.
+    #[arg(
+        long,
+        requires = "user",
+        conflicts_with_all = ["email", "group", "project", "two_factor", "external"]
+    )]
+    online: bool,
     /// The method of the request.
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     method: Method,
@@ -79,7 +90,15 @@ pub(super) fn run(
         Ok(plan) => plan,
         Err(code) => return Ok(code),
     };
-    let told = identity(arguments, &plan.config).and_then(|identity| {
+    let who = match arguments.online {
+        true => match looked_up(arguments, &plan, env) {
+            Err(Missed::Mistake(mistake)) => Err(mistake),
+            Err(Missed::Failure(failure)) => return Err(failure),
+            Ok(identity) => Ok(Some(identity)),
+        },
+        false => identity(arguments, &plan.config),
+    };
+    let told = who.and_then(|identity| {
         let told = plan.explain(&arguments.url, &arguments.method, identity.as_ref());
         told.map(|told| (identity, told)).map_err(|error| error.to_string())
     });
@@ -101,15 +120,7 @@ pub(super) fn run(
 /// Who asks, with all that rules could look at.
 fn identity(arguments: &Arguments, config: &Config) -> Result<Option<Identity>, String> {
     let Some(user) = &arguments.user else { return Ok(None) };
-    let known: Vec<_> = config.gitlab.keys().map(String::as_str).collect();
-    let gitlab = match (&arguments.gitlab, known.as_slice()) {
-        (Some(name), _) => name,
-        (None, [only]) => *only,
-        (None, _) => return Err(format!("say which GitLab with --gitlab: {}", known.join(", "))),
-    };
-    let Some(table) = config.gitlab.get(gitlab) else {
-        return Err(format!("there is no `[gitlab.{gitlab}]`"));
-    };
+    let (gitlab, table) = gitlab(arguments, config)?;
     let membership = |Held { path, level }: &Held| Membership { path: path.clone(), level: *level };
     let mut identity = Identity {
         gitlab: gitlab.into(),
@@ -125,6 +136,57 @@ fn identity(arguments: &Arguments, config: &Config) -> Result<Option<Identity>, 
         projects(config).map(|path| in_project(path, arguments, &identity)).collect();
     Ok(Some(identity))
 }
+
+/// The GitLab that they come from.
+fn gitlab<'a>(
+    arguments: &'a Arguments,
+    config: &'a Config,
+) -> Result<(&'a str, &'a config::GitLab), String> {
+    let known: Vec<_> = config.gitlab.keys().map(String::as_str).collect();
+    let name = match (&arguments.gitlab, known.as_slice()) {
+        (Some(name), _) => name,
+        (None, [only]) => *only,
+        (None, _) => return Err(format!("say which GitLab with --gitlab: {}", known.join(", "))),
+    };
+    let table = config.gitlab.get(name);
+    table.map(|table| (name, table)).ok_or_else(|| format!("there is no `[gitlab.{name}]`"))
+}
+
+/// Why GitLab did not tell who asks.
+enum Missed {
+    /// Not asked: the arguments or the environment don't say what it takes.
+    Mistake(String),
+    /// It was asked in vain.
+    Failure(anyhow::Error),
+}
+
+/// Who asks, as GitLab says.
+fn looked_up(arguments: &Arguments, plan: &Plan, env: &Environment) -> Result<Identity, Missed> {
+    let user = arguments.user.as_deref().unwrap_or_default();
+    let (name, _) = gitlab(arguments, &plan.config).map_err(Missed::Mistake)?;
+    let token = env.get(TOKEN).map(|token| token.trim()).filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| {
+        Missed::Mistake(format!("--online needs a token with the scope read_api in {TOKEN}"))
+    })?;
+    let ask = || -> anyhow::Result<Option<LookedUp>> {
+        let provider = plan.provider(name, &|name| env.get(name).cloned())?;
+        let answer = background()?.block_on(provider.look_up(token, user));
+        answer.with_context(|| format!("gitlab.{name} does not tell of {user}"))
+    };
+    let found = ask().map_err(Missed::Failure)?;
+    let LookedUp { identity, unseen } =
+        found.ok_or_else(|| Missed::Failure(anyhow!("gitlab.{name} knows no user {user}")))?;
+    if !unseen.is_empty() {
+        let unseen = unseen.join(", ");
+        say(&format!(
+            "labgate: the token's owner sees nothing of these, so they are not counted: {unseen}\n"
+        ));
+    }
+    Ok(identity)
+}
+
+/// Holds the token that `--online` asks with.
+const TOKEN: &str = "LABGATE_GITLAB_TOKEN";
 
 /// Every project that a rule mentions.
 fn projects(config: &Config) -> impl Iterator<Item = &ProjectPath> {

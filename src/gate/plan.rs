@@ -24,7 +24,7 @@ use crate::{
     authorize::UsersFiles,
     clock::Clock,
     config::{AccessLevel, Allow, Config, HostPattern, Problem},
-    gitlab::GroupNeed,
+    gitlab::{GroupNeed, Provider, ProviderError, Roots, Unobserved},
     identity::HeaderTable,
     route::Entry,
     session::{KeyRing, Means, Random, Store, StoreLimits, StoreSettings},
@@ -106,6 +106,16 @@ impl Plan {
                 .then(|| format!("route[{route}].allow[{rule}]: {}", asked.join(", ")))
         });
         reasons.collect()
+    }
+
+    /// The GitLab called `name`, to be asked about people; it needs no secret for that.
+    ///
+    /// # Errors
+    /// When its table can't be used.
+    pub fn provider(&self, name: &str, env: Env<'_>) -> Result<Provider, ProviderError> {
+        let table = self.config.gitlab.get(name).cloned().unwrap_or_default();
+        let needs = needs(&self.config, name);
+        Provider::new(name, &table, None, needs, &Roots::system(), env, Arc::new(Unobserved))
     }
 
     /// The store that replicas share, opened beside them; none if each has its own.

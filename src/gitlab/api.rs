@@ -84,8 +84,8 @@ impl From<CallError> for IdentifyError {
 /// Whose questions, and what for.
 #[derive(Clone, Copy)]
 pub(super) struct Bearer<'a> {
-    token: &'a str,
-    lane: Lane,
+    pub(super) token: &'a str,
+    pub(super) lane: Lane,
 }
 
 #[derive(Deserialize)]
@@ -107,9 +107,9 @@ struct UserInfo {
 
 /// An error answer of the API, in either of its two forms.
 #[derive(Deserialize)]
-struct Complaint {
+pub(super) struct Complaint {
     error: Option<String>,
-    message: Option<serde_json::Value>,
+    pub(super) message: Option<serde_json::Value>,
 }
 
 impl Provider {
@@ -175,15 +175,11 @@ impl Provider {
             403 => return Err(ended(&answer).unwrap_or_else(|| refused(&answer, ENDPOINT))),
             _ => return Err(refused(&answer, ENDPOINT)),
         };
+        standing(&user.state)?;
         let plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
-        match user.state.as_str() {
-            "active" if plain(&user.username) && user.username.len() <= NAME => Ok(user),
-            "active" => Err(IdentifyError::Answer(ENDPOINT)),
-            "blocked" | "ldap_blocked" | "banned" | "blocked_pending_approval" => {
-                Err(IdentifyError::Ended(Ended::Blocked))
-            },
-            "deactivated" => Err(IdentifyError::Ended(Ended::Deactivated)),
-            _ => Err(IdentifyError::Ended(Ended::Other)),
+        match plain(&user.username) && user.username.len() <= NAME {
+            true => Ok(user),
+            false => Err(IdentifyError::Answer(ENDPOINT)),
         }
     }
 
@@ -206,6 +202,16 @@ impl Provider {
         };
         info.email.as_ref().filter(|_| counts).filter(plain).cloned()
     }
+}
+
+/// Whether an account in this state may be used.
+pub(super) fn standing(state: &str) -> Result<(), IdentifyError> {
+    Err(IdentifyError::Ended(match state {
+        "active" => return Ok(()),
+        "blocked" | "ldap_blocked" | "banned" | "blocked_pending_approval" => Ended::Blocked,
+        "deactivated" => Ended::Deactivated,
+        _ => Ended::Other,
+    }))
 }
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(
@@ -241,7 +247,7 @@ fn lacks_scope(answer: &Answer) -> bool {
     error.as_deref() == Some(ERROR) || answer.challenge.contains(ERROR)
 }
 
-fn complaint(answer: &Answer) -> Option<Complaint> {
+pub(super) fn complaint(answer: &Answer) -> Option<Complaint> {
     answer.json.then(|| serde_json::from_slice(&answer.body).ok()).flatten()
 }
 

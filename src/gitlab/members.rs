@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::{
     CallError, IdentifyError, Provider,
-    api::{Bearer, parse, refused},
-    http::USUAL,
+    api::{Bearer, complaint, parse, refused},
+    http::{Answer, USUAL},
 };
 use crate::{
     config::AccessLevel,
@@ -22,15 +22,17 @@ const AT_ONCE: usize = 4;
 
 /// What a role is held in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Group,
     Project,
 }
 
 /// What GitLab says to one question.
-enum Word {
+pub(super) enum Word {
     Member(AccessLevel),
     NoMember,
+    /// The place does not exist, as far as the token's owner may see.
+    Unseen,
     /// The token may not ask: it was given before a rule asked for this.
     Withheld,
 }
@@ -50,8 +52,18 @@ impl Provider {
         groups: Vec<Membership>,
     ) -> Result<(Vec<Membership>, Vec<ProjectMembership>), IdentifyError> {
         let open = if self.reads_api() { self.needs.undecided(&groups) } else { Vec::new() };
+        Ok(completed(groups, self.asked(bearer, sub, open).await?))
+    }
+
+    /// What GitLab says of the person in each of `groups` and in the projects that rules mention.
+    pub(super) async fn asked(
+        &self,
+        bearer: Bearer<'_>,
+        sub: &str,
+        groups: Vec<String>,
+    ) -> Result<Vec<(Kind, String, Word)>, IdentifyError> {
         let projects = self.needs.projects.iter().map(|path| path.as_str().to_owned());
-        let questions = open.into_iter().map(|path| (Kind::Group, path));
+        let questions = groups.into_iter().map(|path| (Kind::Group, path));
         // Collected first: a closure inside the stream would make this future impossible to spawn.
         let questions: Vec<_> = questions
             .chain(projects.map(|path| (Kind::Project, path)))
@@ -60,8 +72,7 @@ impl Provider {
                 Ok::<_, IdentifyError>((kind, path, word))
             })
             .collect();
-        let answers: Vec<_> = stream::iter(questions).buffered(AT_ONCE).try_collect().await?;
-        Ok(completed(groups, answers))
+        stream::iter(questions).buffered(AT_ONCE).try_collect().await
     }
 
     /// Whether tokens of sign-ins may ask for memberships.
@@ -94,7 +105,7 @@ impl Provider {
         };
         let member: Member = match answer.status.as_u16() {
             200 => parse(&answer.body, endpoint)?,
-            404 if answer.json => return Ok(Word::NoMember),
+            404 if answer.json => return Ok(absent(&answer)),
             _ => match refused(&answer, endpoint) {
                 IdentifyError::Scope(_) => return Ok(Word::Withheld),
                 error => return Err(error),
@@ -106,13 +117,22 @@ impl Provider {
     }
 }
 
+/// Which of GitLab's two kinds of 404 it is: `404 Not found` speaks of the member, `404 Group Not Found` of the place.
+fn absent(answer: &Answer) -> Word {
+    let message = complaint(answer).and_then(|complaint| complaint.message);
+    let of_place = message.as_ref().and_then(serde_json::Value::as_str).is_some_and(|text| {
+        ["404 Group", "404 Project"].iter().any(|start| text.starts_with(start))
+    });
+    if of_place { Word::Unseen } else { Word::NoMember }
+}
+
 /// Whether one of `scopes` lets a token ask for memberships.
 pub(super) fn may_ask<'a>(mut scopes: impl Iterator<Item = &'a str>) -> bool {
     scopes.any(|scope| matches!(scope, "api" | "read_api"))
 }
 
 /// `groups` with the roles that were asked for, new ones first, where those are that rules mention; and the projects.
-fn completed(
+pub(super) fn completed(
     mut groups: Vec<Membership>,
     answers: Vec<(Kind, String, Word)>,
 ) -> (Vec<Membership>, Vec<ProjectMembership>) {
@@ -120,7 +140,8 @@ fn completed(
     for (kind, path, word) in answers {
         let level = match word {
             Word::Member(level) => Some(level),
-            Word::NoMember => None,
+            // What somebody may not see, they are no member of.
+            Word::NoMember | Word::Unseen => None,
             // What the claims say has to do until the next sign-in; of projects they say nothing.
             Word::Withheld => continue,
         };

@@ -21,6 +21,7 @@ mod http;
 mod id_token;
 mod keys;
 mod lane;
+mod look_up;
 mod members;
 mod oauth;
 
@@ -40,6 +41,7 @@ pub use self::{
     failure::{CallError, Certificate},
     groups::{GroupNeed, Needs},
     id_token::{IdClaims, IdTokenError},
+    look_up::LookedUp,
     oauth::{ExchangeError, RefreshError, RevokeError, TokenSet},
 };
 use crate::{config, identity::Identity};

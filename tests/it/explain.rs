@@ -198,6 +198,50 @@ async fn its_verdict_is_that_of_the_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn online_it_says_what_gitlab_knows() {
+    let lab = Setup::default().routes(&routes()).start().await;
+    furnish(&lab.gitlab);
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("labgate.toml");
+    std::fs::write(&config, &lab.config).expect("written");
+    let path = config.to_str().expect("text");
+    let online = |url: &str, user: &str, token: &str| {
+        let arguments =
+            ["explain", "--config", path, "--online", "--json", "--url", url, "--user", user];
+        outcome(&mut labgate(&arguments, &[("LABGATE_GITLAB_TOKEN", token)]))
+    };
+    let admin = "glpat-dev-root";
+    for person in ["root", "alice", "carol", "erin", "grace"] {
+        let mut browser = lab.signed_in(person).await;
+        for number in (0..RULES.len()).step_by(3) {
+            let before = lab.sample.hits();
+            browser.xhr(&format!("/p/{number}")).await;
+            let passes = lab.sample.hits() > before;
+            let (code, out, err) = online(&format!("/p/{number}"), person, admin);
+            assert_eq!(code, i32::from(!passes), "{person} at {}: {out}{err}", RULES[number]);
+        }
+    }
+    // Somebody who is no administrator sees less, and is told so.
+    let (code, _, err) = online("/p/20", "alice", "glpat-dev-carol");
+    assert!(
+        code == 1 && err.contains("sees nothing of these") && err.contains("acme/ops"),
+        "{err}"
+    );
+    let (code, out, _) = online("/p/31", "alice", "glpat-dev-bob");
+    assert!(code == 1 && out.contains("GitLab has not said"), "{out}");
+    for (user, token, ends, complaint) in [
+        ("dave", admin, 1, "the account is blocked"),
+        ("nobody", admin, 1, "knows no user nobody"),
+        ("alice", "glpat-wrong", 1, "not valid any more"),
+        ("alice", " ", 2, "LABGATE_GITLAB_TOKEN"),
+    ] {
+        let (code, out, err) = online("/p/0", user, token);
+        assert_eq!((code, out.as_str()), (ends, ""), "{user} {token}: {err}");
+        assert!(err.contains(complaint) && !err.contains("glpat"), "{complaint}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_says_which_rule_and_what_it_found() {
     let routes = r#"[[route]]
 path = "/ops"

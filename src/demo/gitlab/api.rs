@@ -44,6 +44,24 @@ pub(super) fn user(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> O
     Ok(limited(answer::json(StatusCode::OK, &Value::Object(members)), now))
 }
 
+/// `GET /api/v4/users?username=`: administrators see the whole account, others what a profile shows.
+pub(super) fn users(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Outcome {
+    const PROFILE: [&str; 7] =
+        ["id", "username", "name", "state", "locked", "avatar_url", "web_url"];
+    let (world, now) = (gitlab.world(), gitlab.clock.now());
+    let caller = caller(gitlab, &world, headers, params, now)?;
+    caller.needs(&["api", "read_api", "read_user"])?;
+    let named = params.text("username").and_then(|name| world.directory.user_named(name));
+    let shown = named.map(|user| {
+        let mut members = account(gitlab, user);
+        if !caller.user.admin {
+            members.retain(|name, _| PROFILE.contains(&name.as_str()));
+        }
+        Value::Object(members)
+    });
+    Ok(limited(answer::json(StatusCode::OK, &json!(shown.as_slice())), now))
+}
+
 /// `GET /api/v4/{groups,projects}/:id/members/all/:user_id`: the effective membership.
 pub(super) fn member(
     gitlab: &Instance,
@@ -276,16 +294,14 @@ fn visible<'a>(
             .group(id_or_path)
             .filter(|group| directory.sees_group(group, user))
             .ok_or_else(|| not_found("404 Group Not Found")),
-        Kind::Project => directory
-            .project(id_or_path)
-            .filter(|project| directory.sees_project(project, user))
-            .ok_or_else(|| {
-                let moved = directory.moved_project(id_or_path);
-                match moved.filter(|project| directory.sees_project(project, user)) {
-                    Some(project) => moved_to(gitlab, project.id, rest),
-                    None => not_found("404 Project Not Found"),
-                }
-            }),
+        Kind::Project => {
+            let seen = |project: &&Place| directory.sees_project(project, user);
+            let missing = || not_found("404 Project Not Found");
+            match (directory.project(id_or_path), directory.moved_project(id_or_path)) {
+                (None, Some(moved)) if seen(&moved) => Err(moved_to(gitlab, moved.id, rest)),
+                (project, _) => project.filter(seen).ok_or_else(missing),
+            }
+        },
     }
 }
 
