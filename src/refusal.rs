@@ -68,17 +68,39 @@ pub struct Forbidden {
     pub gitlab: String,
     /// Absolute URL that signs in somebody else and leads back.
     pub switch_url: String,
-    /// One entry for each rule of the route; any would do.
+    /// One entry for each rule of the route; any would do. For the log; what may be shown is [`Self::shown`].
     pub rules: Vec<Unmet>,
+    /// Whether the route keeps its rules to itself.
+    pub hide_rules: bool,
+}
+
+impl Forbidden {
+    /// The rules that may be read by who was refused.
+    pub fn shown(&self) -> &[Unmet] {
+        if self.hide_rules { &[] } else { &self.rules }
+    }
 }
 
 /// One rule that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unmet {
     /// What it asks for, such as `at least Developer in the group acme/ops`.
     pub needed: String,
     /// What there is instead, such as `Reporter in the group acme/ops`.
     pub held: String,
+    /// Where they hold a role that is too low.
+    pub places: Vec<Place>,
+    /// Whether it might hold: all that is in the way is that GitLab has not said something.
+    pub unknown: bool,
+}
+
+/// A group or project, and where GitLab shows who holds roles in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Full path.
+    pub path: String,
+    /// Absolute URL of its members page.
+    pub members_url: String,
 }
 
 /// Why a sign-in did not work out.

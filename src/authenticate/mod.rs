@@ -200,6 +200,11 @@ impl Authenticator {
         if self.refresher.marks.learnt(&session).is_some() {
             freshness = freshness.max(Freshness::TooOld);
         }
+        // What a rule asks for and the session does not say is unknown, not false: only a new word tells.
+        let lacks = provider.lacks_facts(&session.identity, &session.tokens.scope);
+        if lacks && matches!(freshness, Freshness::Good | Freshness::Due) {
+            freshness = Freshness::TooOld;
+        }
         if freshness == Freshness::Good && !session.is_token_due(now) {
             return Ok(Some(session));
         }

@@ -3,13 +3,18 @@
 //! A route's `allow` is compiled once and run on each request: one rule is enough, all of its conditions must hold, and what is not known does not
 //! hold. Whether an identity's GitLab may come in at all is checked before, by the gate: equal usernames at two `GitLab`s are two people.
 
+mod condition;
 mod users;
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-pub use self::users::{UsersFile, UsersFileError, UsersFiles};
+use self::condition::Condition;
+pub use self::{
+    condition::Verdict,
+    users::{UsersFile, UsersFileError, UsersFiles},
+};
 use crate::{
-    config::{AccessLevel, Allow, GroupPath, Rule},
+    config::{Allow, Rule},
     identity::Identity,
     refusal::Unmet,
 };
@@ -26,15 +31,6 @@ enum Allowed {
     SignedIn,
     /// Whoever meets all conditions of one of these.
     Rules(Vec<Vec<Condition>>),
-}
-
-#[derive(Clone, Debug)]
-enum Condition {
-    User(String),
-    Email(String),
-    EmailDomain(String),
-    Group(GroupPath, Option<AccessLevel>),
-    Listed(Arc<UsersFile>),
 }
 
 /// Why somebody may not pass.
@@ -55,8 +51,8 @@ pub enum PolicyError {
     /// Rule number `.0`, from 0, asks for nothing.
     #[error("a rule must ask for something")]
     EmptyRule(usize),
-    /// Rule number `.0`, from 0, has a role but no group.
-    #[error("`role` needs a `group`")]
+    /// Rule number `.0`, from 0, has a role, but neither group nor project.
+    #[error("`role` needs a `group` or a `project`")]
     RoleAlone(usize),
     /// The `users_file` of rule number `rule`, from 0, can't be used.
     #[error("can't use `{}`", .path.display())]
@@ -101,20 +97,30 @@ impl Policy {
         matches!(self.allowed, Allowed::Everybody)
     }
 
-    /// Every group that a rule mentions; one may come twice.
-    pub fn groups(&self) -> impl Iterator<Item = &GroupPath> {
+    /// What each rule finds, condition by condition; nothing where no rules decide.
+    pub fn examine(&self, identity: &Identity) -> Vec<Vec<Finding>> {
         let rules = match &self.allowed {
             Allowed::Rules(rules) => rules.as_slice(),
             Allowed::Everybody | Allowed::SignedIn => &[],
         };
-        rules.iter().flatten().filter_map(|condition| match condition {
-            Condition::Group(path, _) => Some(path),
-            Condition::User(_)
-            | Condition::Email(_)
-            | Condition::EmailDomain(_)
-            | Condition::Listed(_) => None,
-        })
+        let finding = |condition: &Condition| Finding {
+            needed: condition.needed(),
+            held: condition.held(identity),
+            verdict: condition.verdict(identity),
+        };
+        rules.iter().map(|rule| rule.iter().map(finding).collect()).collect()
     }
+}
+
+/// What one key of a rule finds of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it asks for.
+    pub needed: String,
+    /// What there is.
+    pub held: String,
+    /// Whether that is enough.
+    pub verdict: Verdict,
 }
 
 fn judge(rules: &[Vec<Condition>], identity: &Identity) -> Result<(), Denial> {
@@ -149,8 +155,9 @@ fn conditions(
     rule: &Rule,
     files: &mut UsersFiles,
 ) -> Result<Vec<Condition>, PolicyError> {
-    let Rule { user, email, email_domain, group, role, users_file } = rule;
-    if role.is_some() && group.is_none() {
+    let Rule { user, email, email_domain, group, project, role, two_factor, external, users_file } =
+        rule;
+    if role.is_some() && group.is_none() && project.is_none() {
         return Err(PolicyError::RoleAlone(number));
     }
     let listed = match users_file {
@@ -166,6 +173,9 @@ fn conditions(
         email.clone().map(Condition::Email),
         email_domain.clone().map(Condition::EmailDomain),
         group.clone().map(|path| Condition::Group(path, *role)),
+        project.clone().map(|path| Condition::Project(path, *role)),
+        two_factor.map(Condition::TwoFactor),
+        external.map(Condition::External),
         listed.map(Condition::Listed),
     ]
     .into_iter()
@@ -177,76 +187,17 @@ fn conditions(
     Ok(conditions)
 }
 
-impl Condition {
-    fn holds(&self, identity: &Identity) -> bool {
-        let email = identity.email.as_deref();
-        match self {
-            Self::User(name) => name.eq_ignore_ascii_case(&identity.username),
-            Self::Email(wanted) => email.is_some_and(|email| wanted.eq_ignore_ascii_case(email)),
-            Self::EmailDomain(wanted) => {
-                email.and_then(domain).is_some_and(|domain| wanted.eq_ignore_ascii_case(domain))
-            },
-            Self::Group(path, role) => {
-                identity.level_in(path).is_some_and(|level| role.is_none_or(|role| level >= role))
-            },
-            Self::Listed(file) => file.lists(identity),
-        }
-    }
-
-    /// What it asks for. Addresses and lists of other people are not told.
-    fn needed(&self) -> String {
-        match self {
-            Self::User(name) => format!("the user {name}"),
-            Self::Email(_) => "a certain verified e-mail address".into(),
-            Self::EmailDomain(domain) => format!("a verified e-mail address at {domain}"),
-            Self::Group(path, None) => format!("a member of the group {}", path.as_str()),
-            Self::Group(path, Some(role)) => {
-                format!("at least {} in the group {}", capitalised(*role), path.as_str())
-            },
-            Self::Listed(_) => "on this application's list of users".into(),
-        }
-    }
-
-    /// What `identity` has instead.
-    fn held(&self, identity: &Identity) -> String {
-        match (self, &identity.email) {
-            (Self::User(_), _) => format!("you are {}", identity.username),
-            (Self::Email(_) | Self::EmailDomain(_), None) => {
-                "your e-mail address is not verified".into()
-            },
-            (Self::Email(_) | Self::EmailDomain(_), Some(email)) => {
-                format!("your e-mail address is {email}")
-            },
-            (Self::Group(path, _), _) => match identity.level_in(path) {
-                Some(level) => format!("{} in {}", capitalised(level), path.as_str()),
-                None => format!("not a member of {}", path.as_str()),
-            },
-            (Self::Listed(_), _) => "not on the list".into(),
-        }
-    }
-}
-
-/// The domain of a plain address. Two `@`, quotes, comments and the like are read differently by different mailers: threat A27.
-fn domain(email: &str) -> Option<&str> {
-    let (local, domain) = email.split_once('@')?;
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"@\"(),:;<>[\\]".contains(&byte);
-    let is_plain = |part: &str| !part.is_empty() && part.bytes().all(plain);
-    (is_plain(local) && is_plain(domain)).then_some(domain)
-}
-
 /// All that the rule asks for, and what there is instead of what does not hold.
 fn unmet(rule: &[Condition], identity: &Identity) -> Unmet {
     let needed: Vec<_> = rule.iter().map(Condition::needed).collect();
-    let failing = rule.iter().filter(|condition| !condition.holds(identity));
-    let held: Vec<_> = failing.map(|condition| condition.held(identity)).collect();
-    Unmet { needed: needed.join(", and "), held: held.join(", and ") }
-}
-
-/// The role as GitLab writes it.
-fn capitalised(level: AccessLevel) -> String {
-    let mut letters = level.name().chars();
-    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
+    let failing = || rule.iter().filter(|condition| !condition.holds(identity));
+    let held: Vec<_> = failing().map(|condition| condition.held(identity)).collect();
+    Unmet {
+        needed: needed.join(", and "),
+        held: held.join(", and "),
+        places: failing().filter_map(|condition| condition.place(identity)).collect(),
+        unknown: failing().all(|condition| condition.verdict(identity) == Verdict::Unknown),
+    }
 }
 
 #[cfg(test)]

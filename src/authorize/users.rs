@@ -232,6 +232,7 @@ mod tests {
             name: String::new(),
             email: email.map(Into::into),
             groups: Vec::new(),
+            ..Identity::default()
         }
     }
 

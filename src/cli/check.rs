@@ -62,6 +62,11 @@ fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
     }));
     lines.push(format!("Confidential: {secret}"));
     lines.push(format!("Scopes: {}", plan.scopes(name).join(" ")));
+    let rules = plan.rules_that_read_api(name);
+    if !rules.is_empty() {
+        lines.push("read_api is needed by".into());
+        lines.extend(rules.into_iter().map(|rule| format!("  {rule}")));
+    }
     lines.extend(plan.hook_url(name).map(|url| format!("URL of its system hook: {url}")));
     lines.join("\n")
 }
@@ -92,7 +97,11 @@ mod tests {
             upstream = "http://127.0.0.1:3000"
             methods = ["GET"]
             gitlab = ["main"]
-            allow = [{{ group = "acme", role = "guest" }}]
+            allow = [
+                {{ group = "acme", role = "guest" }},
+                {{ group = "acme", role = "developer", two_factor = true }},
+                {{ group = "acme", project = "acme/shop", role = "reporter" }},
+            ]
             [[route]]
             host = "*.example.com"
             upstream = "http://127.0.0.1:3000"
@@ -132,6 +141,9 @@ mod tests {
              \x20 https://app.example.com/oauth2/callback\n\
              Confidential: yes\n\
              Scopes: openid email read_user read_api\n\
+             read_api is needed by\n\
+             \x20 route[0].allow[0]: role guest in group acme\n\
+             \x20 route[0].allow[2]: role reporter in group acme, project acme/shop\n\
              URL of its system hook: https://app.example.com/oauth2/hooks/main"
         );
         let public = registration(&plan, "public", &plan.config.gitlab["public"]);

@@ -11,6 +11,7 @@
 mod check;
 mod demo;
 mod dev_gitlab;
+mod explain;
 mod health;
 mod keygen;
 mod run;
@@ -61,6 +62,8 @@ enum Command {
     DevGitlab(dev_gitlab::Arguments),
     /// Name every problem of the configuration, or show what it means and what to register in GitLab.
     Check,
+    /// Tell which route and rule a user would meet at a URL, and why; ends with 0 if they would pass, with 1 if not.
+    Explain(explain::Arguments),
     /// Make a key, ready for a secret file.
     Keygen(keygen::Arguments),
     /// Show who is signed in, or end sessions, where replicas share a store.
@@ -92,6 +95,7 @@ pub fn main(
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevGitlab(arguments) => dev_gitlab::run(&arguments),
         Command::Check => check::run(path, &env),
+        Command::Explain(arguments) => explain::run(&arguments, path, &env),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sessions(arguments) => sessions::run(&arguments, path, &env),
         Command::Health => health::run(path, &env),

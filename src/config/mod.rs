@@ -51,7 +51,9 @@ pub use self::{
     source::load,
     telemetry::{LogFormat, Telemetry},
     upstream::Upstream,
-    value::{AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, parse_origin},
+    value::{
+        AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, ProjectPath, parse_origin,
+    },
 };
 
 /// The whole of `labgate.toml`, one field a table.

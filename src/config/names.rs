@@ -37,7 +37,7 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 60] = [
+pub(super) const PLAIN: [&str; 64] = [
     "admin",
     "allow",
     "authorize_params",
@@ -52,6 +52,7 @@ pub(super) const PLAIN: [&str; 60] = [
     "drain_delay",
     "email",
     "email_domain",
+    "external",
     "format",
     "forward_params",
     "grace",
@@ -60,6 +61,7 @@ pub(super) const PLAIN: [&str; 60] = [
     "header",
     "header_bytes",
     "headers",
+    "hide_rules",
     "host",
     "http2_streams",
     "identity",
@@ -77,6 +79,7 @@ pub(super) const PLAIN: [&str; 60] = [
     "name",
     "path",
     "prefix",
+    "project",
     "public_url",
     "recheck",
     "recheck_timeout",
@@ -94,6 +97,7 @@ pub(super) const PLAIN: [&str; 60] = [
     "timeouts",
     "trusted_proxies",
     "tunnels",
+    "two_factor",
     "upstream",
     "url",
     "user",
@@ -119,19 +123,7 @@ const LATER: [(&str, &[&str]); 7] = [
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),
     ("Route", &["basic"]),
-    (
-        "Rule",
-        &[
-            "project",
-            "ci_project",
-            "ci_namespace",
-            "ref",
-            "ref_protected",
-            "environment",
-            "two_factor",
-            "external",
-        ],
-    ),
+    ("Rule", &["ci_project", "ci_namespace", "ref", "ref_protected", "environment"]),
     ("Telemetry", &["otlp"]),
 ];
 

@@ -9,7 +9,7 @@ use serde::{
 
 use super::{
     Problem,
-    value::{AccessLevel, GroupPath},
+    value::{AccessLevel, GroupPath, ProjectPath},
 };
 
 /// Who may pass a route.
@@ -35,13 +35,27 @@ pub struct Rule {
     pub email_domain: Option<String>,
     /// Full path of a group of which the user is a member, directly or by an ancestor. Example `"acme/web"`.
     pub group: Option<GroupPath>,
-    /// The least role in `group`: `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer` or `owner`. Default: any. Example `"developer"`.
+    /// Full path of a project of which the user is a member: of itself, by its group, or by sharing. Example `"acme/web/shop"`.
+    pub project: Option<ProjectPath>,
+    /// The least role in `group` and in `project`, whichever the rule names: `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer` or `owner`. Default: any. Example `"developer"`.
     pub role: Option<AccessLevel>,
+    /// Whether the account must have a second factor set up at GitLab, or must have none. Example `true`.
+    pub two_factor: Option<bool>,
+    /// Whether the account must be one of GitLab's external users, or must be none. Example `false`.
+    pub external: Option<bool>,
     /// A watched file of usernames or e-mail addresses, one a line. Example `"users.txt"`.
     pub users_file: Option<PathBuf>,
 }
 
 impl Allow {
+    /// The rules, if rules decide.
+    pub fn rules(&self) -> Option<&[Rule]> {
+        match self {
+            Self::Rules(rules) => Some(rules),
+            Self::Public | Self::SignedIn => None,
+        }
+    }
+
     pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
         let Self::Rules(rules) = self else {
             return Vec::new();
@@ -62,8 +76,8 @@ impl Rule {
             return vec![Problem::error(key, "a rule without a condition").help(help)];
         }
         let mut problems = Vec::new();
-        if self.role.is_some() && self.group.is_none() {
-            let message = "a role is held in a group; the rule names none";
+        if self.role.is_some() && self.group.is_none() && self.project.is_none() {
+            let message = "a role is held in a group or a project; the rule names neither";
             problems.push(Problem::error(format!("{key}.role"), message));
         }
         let texts = [

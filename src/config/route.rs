@@ -28,6 +28,8 @@ pub struct Route {
     pub sign_in_page: bool,
     /// Who may pass: `"public"` is everybody, `"signed-in"` any active user of the route's GitLabs; of a list of rules one must hold, with all its conditions. Required. Example `[{ group = "acme" }]`.
     pub allow: Option<Allow>,
+    /// Whether those who are refused are not told what the rules ask for and what they hold instead. Default `false`.
+    pub hide_rules: bool,
     /// Whether `allow = "signed-in"` may mean everybody who has an account at gitlab.com. Default `false`.
     pub insecure_allow_all_of_gitlab_com: bool,
 }

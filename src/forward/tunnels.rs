@@ -201,6 +201,9 @@ mod tests {
             name: String::new(),
             email: None,
             groups: Vec::new(),
+            projects: Vec::new(),
+            two_factor: None,
+            external: None,
         };
         let now = Timestamp::from_unix(1_790_000_000);
         let tokens = Tokens {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     authenticate::{Authenticator, Flights, Refresher, SignIns},
     clock::Clock,
-    config,
+    config::{self, ProjectPath},
     forward::{self, Reserved, Tunnels, Upstream},
     gitlab::{GroupNeed, Needs, Observe, Provider, ProviderError, Roots},
     route::RouteTable,
@@ -226,10 +226,19 @@ pub(super) fn needs(config: &config::Config, name: &str) -> Needs {
         Some(config::Allow::Rules(rules)) => Some(rules),
         Some(config::Allow::Public | config::Allow::SignedIn) | None => None,
     });
-    let groups = rules
-        .flatten()
-        .filter_map(|rule| Some(GroupNeed { path: rule.group.clone()?, role: rule.role }));
-    Needs { groups: groups.collect(), hand_on: config.identity.groups.clone() }
+    let mut needs = Needs { hand_on: config.identity.groups.clone(), ..Needs::default() };
+    for rule in rules.flatten() {
+        needs.groups.extend(group_need(rule));
+        let known = |path: &ProjectPath| needs.projects.iter().any(|other| other.is(path.as_str()));
+        needs.projects.extend(rule.project.clone().filter(|path| !known(path)));
+        needs.flags |= rule.two_factor.is_some() || rule.external.is_some();
+    }
+    needs
+}
+
+/// What `rule` needs to know of a group.
+pub(super) fn group_need(rule: &config::Rule) -> Option<GroupNeed> {
+    Some(GroupNeed { path: rule.group.clone()?, role: rule.role })
 }
 
 fn upstreams(

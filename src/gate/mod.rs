@@ -10,6 +10,8 @@
 
 mod build;
 mod endpoints;
+mod explain;
+mod guard;
 mod hooks;
 mod pace;
 mod permit;
@@ -20,6 +22,7 @@ mod tunnels;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -27,6 +30,7 @@ use tokio::time::Instant;
 
 pub use self::{
     build::{BuildError, Shared},
+    explain::{Ending, ExplainError, Explained, Explanation},
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
@@ -42,7 +46,7 @@ use crate::{
     refusal::{Forbidden, Refusal, SignIn, Unmet},
     respond::{self, Voice},
     route::RouteTable,
-    session::SessionCookie,
+    session::{Session, SessionCookie},
     target::{Origin, Peer, Target, Trust},
     telemetry::{Decision, RequestId, RouteMetrics},
 };
@@ -224,12 +228,33 @@ impl Gate {
                     url: self.sign_in_url(target, Some(route)),
                     navigation: respond::is_navigation(&target.method, headers),
                 }),
+                // Not false, only not said: whoever asks again in a moment gets an answer.
+                NoPermit::Forbidden(rules) if self.is_unsaid(&who, &rules) => {
+                    Refusal::Unconfirmed { gitlab: self.label_of(&who), retry_after: SOON }
+                },
                 NoPermit::Forbidden(rules) => {
                     Refusal::Forbidden(Box::new(self.forbidden(target, route, &who, rules)))
                 },
             };
             Refused { refusal, route: Some(route), who }
         })
+    }
+
+    /// Whether a rule may yet hold, as GitLab has not been heard on all that it asks for though it would tell.
+    fn is_unsaid(&self, who: &Authenticated, rules: &[Unmet]) -> bool {
+        let lacks = |session: &Arc<Session>| {
+            let provider = self.authenticator.providers.get(&session.identity.gitlab);
+            provider.is_some_and(|provider| {
+                provider.lacks_facts(&session.identity, &session.tokens.scope)
+            })
+        };
+        rules.iter().any(|rule| rule.unknown) && who.session.as_ref().is_some_and(lacks)
+    }
+
+    fn label_of(&self, who: &Authenticated) -> String {
+        let providers = &self.authenticator.providers;
+        let provider = who.identity().and_then(|identity| providers.get(&identity.gitlab));
+        provider.map_or_else(String::new, |provider| provider.label().into())
     }
 
     fn forbidden(
@@ -240,13 +265,12 @@ impl Gate {
         rules: Vec<Unmet>,
     ) -> Forbidden {
         let identity = who.identity();
-        let provider =
-            identity.and_then(|identity| self.authenticator.providers.get(&identity.gitlab));
         Forbidden {
             username: identity.map(|identity| identity.username.clone()).unwrap_or_default(),
-            gitlab: provider.map_or_else(String::new, |provider| provider.label().into()),
+            gitlab: self.label_of(who),
             switch_url: self.switch_url(target, route, identity.map(|who| who.gitlab.as_str())),
             rules,
+            hide_rules: route.hide_rules,
         }
     }
 
@@ -354,6 +378,9 @@ fn keep_private(headers: &mut HeaderMap) {
 fn encoded(value: &str) -> String {
     url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }
+
+/// When to ask again for what GitLab is being asked.
+const SOON: Duration = Duration::from_secs(2);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

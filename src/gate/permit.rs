@@ -1,18 +1,16 @@
 //! Routes and permits: the only code that can reach a route's upstream.
 //!
-//! `Permit` has private fields and one maker, [`Route::permit`], which runs the route's policy. A request that was not judged can't be forwarded: that would not compile.
+//! `Permit` has private fields and one maker, [`Route::permit`], which runs the route's guard. A request that was not judged can't be forwarded: that would not compile.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::plan::PlannedRoute;
+use super::{guard::Guard, plan::PlannedRoute};
 use crate::{
     authenticate::Authenticated,
-    authorize::{Denial, Policy},
     body::{Request, Response},
     forward::{Passage, Tunnels, Upstream},
-    identity::Identity,
     refusal::{Refusal, Unmet},
     telemetry::{RouteMetrics, UpstreamMetrics},
 };
@@ -23,9 +21,10 @@ pub struct Route {
     pub(super) name: String,
     pub(super) names_host: bool,
     pub(super) sign_in_page: bool,
+    pub(super) hide_rules: bool,
     pub(super) gitlabs: Vec<String>,
     pub(super) metrics: Arc<RouteMetrics>,
-    policy: Policy,
+    guard: Guard,
     upstream: Arc<Upstream>,
     upstream_metrics: UpstreamMetrics,
 }
@@ -57,9 +56,10 @@ impl Route {
             name: planned.name.clone(),
             names_host: planned.names_host,
             sign_in_page: planned.sign_in_page,
-            gitlabs: planned.gitlabs.clone(),
+            hide_rules: planned.hide_rules,
+            gitlabs: planned.guard.gitlabs().to_vec(),
             metrics,
-            policy: planned.policy.clone(),
+            guard: planned.guard.clone(),
             upstream,
             upstream_metrics,
         }
@@ -67,12 +67,12 @@ impl Route {
 
     /// Whether everybody may pass, signed in or not.
     pub(super) fn is_public(&self) -> bool {
-        self.policy.is_public()
+        self.guard.is_public()
     }
 
     /// Whether users of the GitLab of this table name may sign in here.
     pub(super) fn admits(&self, gitlab: &str) -> bool {
-        self.gitlabs.iter().any(|name| name == gitlab)
+        self.guard.admits(gitlab)
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -84,26 +84,14 @@ impl Route {
         &self,
         mut who: Authenticated,
     ) -> Result<Permit<'_>, (NoPermit, Authenticated)> {
-        let stranger = who.identity().filter(|identity| !self.admits(&identity.gitlab));
-        if let Some(identity) = stranger {
-            if !self.is_public() {
-                let unmet = self.other_gitlab(identity);
-                return Err((NoPermit::Forbidden(vec![unmet]), who));
-            }
-            // A public route lets anybody pass, but hears only of those whom it knows.
-            who.session = None;
-        }
-        match self.policy.check(who.identity()) {
-            Ok(()) => Ok(Permit { route: self, who }),
-            Err(Denial::SignIn) => Err((NoPermit::SignIn, who)),
-            Err(Denial::Forbidden(rules)) => Err((NoPermit::Forbidden(rules), who)),
-        }
-    }
-
-    fn other_gitlab(&self, identity: &Identity) -> Unmet {
-        Unmet {
-            needed: format!("an account at {}", self.gitlabs.join(" or ")),
-            held: format!("signed in at {}", identity.gitlab),
+        match self.guard.judge(who.identity()).map(|heard| heard.is_some()) {
+            Ok(heard) => {
+                if !heard {
+                    who.session = None;
+                }
+                Ok(Permit { route: self, who })
+            },
+            Err(reason) => Err((reason, who)),
         }
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! What one table shows by itself, such as a missing key, `config` has told already; here it is only no part of the plan.
 
+mod gitlab;
+mod route;
+mod server;
+mod session;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -9,18 +14,21 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use url::Url;
 use zeroize::Zeroizing;
 
-use super::{build::needs, hooks::HookSecret};
+use super::{
+    build::{group_need, needs},
+    guard::Guard,
+    hooks::HookSecret,
+};
 use crate::{
-    authorize::{Policy, PolicyError, UsersFiles},
+    authorize::UsersFiles,
     clock::Clock,
-    config::{self, Allow, Config, HostPattern, Problem, Rule, StoreKind, nearest},
-    gitlab::{Provider, ProviderError, Roots, STATE_SCOPES, Unobserved},
+    config::{AccessLevel, Allow, Config, HostPattern, Problem},
+    gitlab::{GroupNeed, Provider, ProviderError, Roots, Unobserved},
     identity::HeaderTable,
-    route::{Entry, RouteTable},
-    session::{KeyRing, Means, Random, RedisSettings, Store, StoreLimits, StoreSettings},
+    route::Entry,
+    session::{KeyRing, Means, Random, Store, StoreLimits, StoreSettings},
     target::{Origin, Trust},
     telemetry::Metrics,
 };
@@ -47,15 +55,17 @@ pub struct Plan {
 /// One `[[route]]` with its names resolved.
 #[derive(Clone, Debug)]
 pub(super) struct PlannedRoute {
+    /// Its place in the configuration, from 0.
+    pub(super) index: usize,
     /// What logs and metrics call it: host and path as configured.
     pub(super) name: String,
     /// Whether it names its host, or serves any.
     pub(super) names_host: bool,
-    pub(super) policy: Policy,
+    pub(super) guard: Guard,
     /// Name of the upstream, or its URL if it has no table.
     pub(super) upstream: String,
-    pub(super) gitlabs: Vec<String>,
     pub(super) sign_in_page: bool,
+    pub(super) hide_rules: bool,
 }
 
 impl Plan {
@@ -85,6 +95,36 @@ impl Plan {
     pub fn scopes(&self, name: &str) -> Vec<String> {
         let configured = self.config.gitlab.get(name).map(|gitlab| gitlab.scopes.as_slice());
         needs(&self.config, name).scopes(configured.unwrap_or_default())
+    }
+
+    /// The rules that can only be judged with the scope `read_api`, of sign-ins at the GitLab called `name`: key and what is asked there.
+    pub fn rules_that_read_api(&self, name: &str) -> Vec<String> {
+        let routes = self.config.route.iter().enumerate().filter(|(_, route)| route.admits(name));
+        let rules = routes.flat_map(|(route, table)| {
+            let rules = table.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
+            rules.iter().enumerate().map(move |(rule, keys)| (route, rule, keys))
+        });
+        let reasons = rules.filter_map(|(route, rule, keys)| {
+            let project = keys.project.as_ref().map(|path| format!("project {}", path.as_str()));
+            let group = group_need(keys).filter(GroupNeed::asks_api).map(|need| {
+                let role = need.role.map_or("", AccessLevel::name);
+                format!("role {role} in group {}", need.path.as_str())
+            });
+            let asked: Vec<_> = group.into_iter().chain(project).collect();
+            (!asked.is_empty())
+                .then(|| format!("route[{route}].allow[{rule}]: {}", asked.join(", ")))
+        });
+        reasons.collect()
+    }
+
+    /// The GitLab called `name`, to be asked about people; it needs no secret for that.
+    ///
+    /// # Errors
+    /// When its table can't be used.
+    pub fn provider(&self, name: &str, env: Env<'_>) -> Result<Provider, ProviderError> {
+        let table = self.config.gitlab.get(name).cloned().unwrap_or_default();
+        let needs = needs(&self.config, name);
+        Provider::new(name, &table, None, needs, &Roots::system(), env, Arc::new(Unobserved))
     }
 
     /// The store that replicas share, opened beside them; none if each has its own.
@@ -177,185 +217,6 @@ impl Draft<'_> {
         self.problems.push(Problem::warning(key, message).help(help));
     }
 
-    fn server(&mut self) {
-        let server = &self.config.server;
-        if !server.admin.ip().is_loopback() {
-            self.warn(
-                "server.admin",
-                "the admin listener can be reached from other machines",
-                "it answers everybody: keep it on 127.0.0.1 or behind a network policy",
-            );
-        }
-        let any_host = self.config.route.iter().any(|route| route.host.is_none());
-        if server.public_url.is_none() && any_host {
-            self.advise(
-                "server.public_url",
-                "the address that browsers see is missing",
-                "set `public_url = \"https://app.example.com\"`, or give every route a `host`",
-            );
-        } else if server.public_url.is_none() && server.trusted_proxies.0.is_empty() {
-            self.warn(
-                "server.public_url",
-                "nobody says that browsers come over https, so http is assumed: cookies are not `Secure`",
-                "set `public_url`, or name the proxies that send `X-Forwarded-Proto` in `trusted_proxies`",
-            );
-        }
-    }
-
-    fn session(&mut self) {
-        let session = &self.config.session;
-        if session.grace < session.recheck {
-            self.warn(
-                "session.grace",
-                "`grace` is shorter than `recheck`",
-                "it counts as `recheck`: while GitLab is out of reach, its last word is good for that long",
-            );
-        }
-        let https = self.config.server.public_url.as_ref().map(|url| url.scheme() == "https");
-        if session.cookie.same_site == config::SameSite::None && https == Some(false) {
-            self.advise(
-                "session.cookie.same_site",
-                "browsers keep `same_site = \"none\"` cookies over https only",
-                "use \"lax\", or an https `server.public_url`",
-            );
-        }
-        if let (Some(domain), Some(public)) =
-            (&session.cookie.domain, &self.config.server.public_url)
-        {
-            let host = public.host_str().unwrap_or_default();
-            let covers = host == domain || host.ends_with(&format!(".{domain}"));
-            if !covers {
-                let message = format!("`{host}` of `server.public_url` does not lie in `{domain}`");
-                self.error("session.cookie.domain", message);
-            }
-        }
-    }
-
-    fn keys(&mut self) -> Option<KeyRing> {
-        let keys = &self.config.session.keys;
-        let mut texts = Vec::new();
-        for (index, key) in keys.iter().enumerate() {
-            match key.read(self.env) {
-                Ok(text) => texts.push(text),
-                Err(error) => self.error(format!("session.keys[{index}]"), chain(&error)),
-            }
-        }
-        if texts.is_empty() || texts.len() < keys.len() {
-            return None;
-        }
-        match KeyRing::new(&texts) {
-            Ok(ring) => Some(ring),
-            Err(error) => {
-                let index = error.index().unwrap_or_default();
-                self.error(format!("session.keys[{index}]"), error.to_string());
-                None
-            },
-        }
-    }
-
-    fn store(&mut self) -> Option<StoreSettings> {
-        let store = match &self.config.session.store {
-            StoreKind::Memory => return Some(StoreSettings::Memory),
-            StoreKind::Redis(store) => store,
-        };
-        let ca = match store.ca.as_ref().map(std::fs::read).transpose() {
-            Ok(ca) => ca,
-            Err(error) => {
-                self.error("session.store.ca", format!("can't be read: {error}"));
-                return None;
-            },
-        };
-        let url = match store.redis.read(self.env) {
-            Ok(url) => url,
-            Err(error) => {
-                self.error("session.store.redis", chain(&error));
-                return None;
-            },
-        };
-        match RedisSettings::parse(&url, &store.prefix, ca) {
-            Ok(settings) => Some(StoreSettings::Redis(settings)),
-            Err(error) => {
-                self.error("session.store.redis", error.to_string());
-                None
-            },
-        }
-    }
-
-    fn gitlabs(&mut self) -> BTreeMap<String, Zeroizing<String>> {
-        let mut secrets = BTreeMap::new();
-        for (name, gitlab) in &self.config.gitlab {
-            let key = format!("gitlab.{name}");
-            if let Some(secret) = &gitlab.client_secret {
-                match secret.read(self.env) {
-                    Ok(secret) => drop(secrets.insert(name.clone(), secret)),
-                    Err(error) => self.error(format!("{key}.client_secret"), chain(&error)),
-                }
-            }
-            self.transport(&key, gitlab);
-            self.ways(&key, name, gitlab);
-            let scopes = needs(self.config, name).scopes(&gitlab.scopes);
-            if !scopes.iter().any(|scope| STATE_SCOPES.contains(&scope.as_str())) {
-                self.advise(
-                    &format!("{key}.scopes"),
-                    "without `read_user` GitLab does not say whether an account is blocked",
-                    "add `read_user`, here and where the application is registered",
-                );
-            }
-        }
-        secrets
-    }
-
-    /// The secrets of those GitLabs that may send hooks.
-    fn hooks(&mut self) -> BTreeMap<String, HookSecret> {
-        let mut hooks = BTreeMap::new();
-        for (name, gitlab) in &self.config.gitlab {
-            let Some(secret) = &gitlab.hook_secret else { continue };
-            let key = format!("gitlab.{name}.hook_secret");
-            match secret.read(self.env) {
-                Err(error) => self.error(key, chain(&error)),
-                Ok(text) => match HookSecret::new(&text) {
-                    Some(secret) => drop(hooks.insert(name.clone(), secret)),
-                    None => self.advise(
-                        &key,
-                        "the secret can be guessed: it has fewer than 16 bytes",
-                        "take a random one, such as `openssl rand -hex 32` gives, and the same at GitLab",
-                    ),
-                },
-            }
-        }
-        hooks
-    }
-
-    /// What would be in the way of calling this GitLab; the rest of its table is judged elsewhere.
-    fn ways(&mut self, key: &str, name: &str, gitlab: &config::GitLab) {
-        let (roots, needs) = (Roots::none(), needs(self.config, name));
-        let observe = Arc::new(Unobserved);
-        match Provider::new(name, gitlab, None, needs, &roots, self.env, observe) {
-            Err(error @ (ProviderError::CaFile(_) | ProviderError::CaContent)) => {
-                self.error(format!("{key}.ca"), chain(&error));
-            },
-            Err(error @ (ProviderError::Proxy | ProviderError::Tls(_))) => {
-                self.error(key, chain(&error));
-            },
-            Ok(_) | Err(_) => {},
-        }
-    }
-
-    /// Tokens over http can be read on the way; only a lab does that.
-    fn transport(&mut self, key: &str, gitlab: &config::GitLab) {
-        let (field, url) = match &gitlab.internal_url {
-            Some(url) => ("internal_url", url),
-            None => ("base_url", &gitlab.base_url),
-        };
-        if url.scheme() == "http" && !is_loopback(url) {
-            self.warn(
-                &format!("{key}.{field}"),
-                "tokens and the client secret go over http, where others on the way can read them",
-                "use https unless the network between labgate and GitLab is your own",
-            );
-        }
-    }
-
     fn headers(&mut self) -> Option<HeaderTable> {
         match HeaderTable::new(&self.config.identity.headers) {
             Ok(table) => Some(table),
@@ -366,168 +227,6 @@ impl Draft<'_> {
                 None
             },
         }
-    }
-
-    fn routes(&mut self, users: &mut UsersFiles) -> Option<Vec<Entry<PlannedRoute>>> {
-        let routes = self.config.route.iter().enumerate();
-        let entries: Vec<_> =
-            routes.filter_map(|(index, route)| self.route(index, route, users)).collect();
-        if entries.len() < self.config.route.len() {
-            return None;
-        }
-        let bare = entries.iter().map(|entry| entry.with(()));
-        let overlaps = RouteTable::new(bare.collect()).err().unwrap_or_default();
-        for overlap in &overlaps {
-            let message = format!("`route[{}]` has the same host, path and methods", overlap.first);
-            self.error(format!("route[{}]", overlap.second), message);
-        }
-        overlaps.is_empty().then_some(entries)
-    }
-
-    fn route(
-        &mut self,
-        index: usize,
-        route: &config::Route,
-        users: &mut UsersFiles,
-    ) -> Option<Entry<PlannedRoute>> {
-        let key = format!("route[{index}]");
-        let upstream = self.upstream(&key, route.upstream.as_deref());
-        let gitlabs = self.named_gitlabs(&key, route);
-        let policy = self.policy(&key, route, users);
-        let host = route.host.as_ref().map_or_else(String::new, ToString::to_string);
-        let planned = PlannedRoute {
-            name: format!("{host}{}", route.path.as_str()),
-            names_host: route.host.is_some(),
-            policy: policy?,
-            upstream: upstream?,
-            gitlabs: gitlabs?,
-            sign_in_page: route.sign_in_page,
-        };
-        Some(Entry {
-            host: route.host.clone(),
-            path: route.path.clone(),
-            methods: route.methods.clone(),
-            value: planned,
-        })
-    }
-
-    fn upstream(&mut self, key: &str, upstream: Option<&str>) -> Option<String> {
-        let key = format!("{key}.upstream");
-        let upstream = upstream?;
-        if let Some(table) = self.config.upstream.get(upstream) {
-            return table.url.is_some().then(|| upstream.into());
-        }
-        if !upstream.contains("://") {
-            let message = format!("there is no `[upstream.{upstream}]`");
-            match nearest(upstream, &keys(&self.config.upstream)) {
-                Some(known) => self.advise(&key, message, format!("did you mean `{known}`?")),
-                None => self.error(key, message),
-            }
-            return None;
-        }
-        match config::parse_origin(upstream) {
-            Ok(_) => Some(upstream.into()),
-            Err(message) => {
-                self.error(key, message);
-                None
-            },
-        }
-    }
-
-    fn named_gitlabs(&mut self, key: &str, route: &config::Route) -> Option<Vec<String>> {
-        let known = keys(&self.config.gitlab);
-        let Some(names) = &route.gitlab else {
-            return Some(known.into_iter().map(Into::into).collect());
-        };
-        let missing: Vec<_> = names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| !self.config.gitlab.contains_key(*name))
-            .map(|(index, name)| (index, name.clone(), nearest(name, &known).map(str::to_owned)))
-            .collect();
-        for (index, name, near) in &missing {
-            let key = format!("{key}.gitlab[{index}]");
-            let message = format!("there is no `[gitlab.{name}]`");
-            match near {
-                Some(near) => self.advise(&key, message, format!("did you mean `{near}`?")),
-                None => self.error(key, message),
-            }
-        }
-        (missing.is_empty() && !names.is_empty()).then(|| names.clone())
-    }
-
-    fn policy(
-        &mut self,
-        key: &str,
-        route: &config::Route,
-        users: &mut UsersFiles,
-    ) -> Option<Policy> {
-        let key = format!("{key}.allow");
-        let allow = route.allow.as_ref()?;
-        self.all_of_gitlab_com(&key, route, allow);
-        match Policy::new(allow, users) {
-            Ok(policy) => Some(policy),
-            Err(errors) => {
-                for error in errors {
-                    match &error {
-                        // The table shows them by itself: `config` has told them.
-                        PolicyError::NoRules
-                        | PolicyError::EmptyRule(_)
-                        | PolicyError::RoleAlone(_) => {},
-                        PolicyError::UsersFile { rule, .. } => {
-                            self.error(format!("{key}[{rule}].users_file"), chain(&error));
-                        },
-                    }
-                }
-                None
-            },
-        }
-    }
-
-    /// Anybody can have an account at gitlab.com, with any address that they can receive mail at.
-    fn all_of_gitlab_com(&mut self, key: &str, route: &config::Route, allow: &Allow) {
-        let open = self.config.gitlab.iter().any(|(name, gitlab)| {
-            route.admits(name) && gitlab.base_url.host_str() == Some("gitlab.com")
-        });
-        match allow {
-            Allow::SignedIn if open && !route.insecure_allow_all_of_gitlab_com => self.advise(
-                key,
-                "everybody in the world can sign in at gitlab.com",
-                "name groups or users; or say `insecure_allow_all_of_gitlab_com = true` if that is meant",
-            ),
-            Allow::Rules(rules) if open => {
-                for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| by_domain(rule)) {
-                    let domain = rule.email_domain.as_deref().unwrap_or_default();
-                    self.warn(
-                        &format!("{key}[{index}].email_domain"),
-                        format!("an address at `{domain}` is all it takes, and gitlab.com's word for it"),
-                        "add a `group` to the rule if only colleagues should pass",
-                    );
-                }
-            },
-            Allow::Public | Allow::SignedIn | Allow::Rules(_) => {},
-        }
-    }
-}
-
-fn keys<T>(tables: &BTreeMap<String, T>) -> Vec<&str> {
-    tables.keys().map(String::as_str).collect()
-}
-
-fn by_domain(rule: &Rule) -> bool {
-    rule.email_domain.is_some()
-        && rule.group.is_none()
-        && rule.user.is_none()
-        && rule.email.is_none()
-        && rule.users_file.is_none()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
     }
 }
 

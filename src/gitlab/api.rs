@@ -1,5 +1,5 @@
-//! Who the bearer of an access token is: `/api/v4/user` first, for it names blocked accounts clearly; then userinfo, for the groups; then the
-//! roles that only the members API knows.
+//! Who the bearer of an access token is: `/api/v4/user` first, for it names blocked accounts clearly; then userinfo, for the groups; then
+//! the members API, for what neither says.
 //!
 //! Any doubt (no answer, a page, a bare 403 as GitLab's IP blocks send it) is [`IdentifyError::Unavailable`], never a verdict on the person. An
 //! e-mail address comes from userinfo alone: only there GitLab says whether it is verified.
@@ -7,8 +7,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::{
@@ -17,15 +15,10 @@ use super::{
     http::{Answer, USUAL},
     lane::Lane,
 };
-use crate::{
-    config::AccessLevel,
-    identity::{Identity, Membership},
-};
+use crate::identity::Identity;
 
 /// The most bytes read of userinfo: some hundred thousand group paths.
 const USERINFO: usize = 8 << 20;
-/// Questions to the members API at a time, of one person.
-const AT_ONCE: usize = 4;
 /// The longest username and display name, in characters; GitLab allows 255.
 const NAME: usize = 255;
 /// The longest e-mail address (RFC 5321).
@@ -90,9 +83,9 @@ impl From<CallError> for IdentifyError {
 
 /// Whose questions, and what for.
 #[derive(Clone, Copy)]
-struct Bearer<'a> {
-    token: &'a str,
-    lane: Lane,
+pub(super) struct Bearer<'a> {
+    pub(super) token: &'a str,
+    pub(super) lane: Lane,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +94,8 @@ struct User {
     username: String,
     name: Option<String>,
     state: String,
+    two_factor_enabled: Option<bool>,
+    external: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -110,17 +105,11 @@ struct UserInfo {
     email_verified: Option<bool>,
 }
 
-#[derive(Deserialize)]
-struct Member {
-    access_level: u8,
-    membership_state: Option<String>,
-}
-
 /// An error answer of the API, in either of its two forms.
 #[derive(Deserialize)]
-struct Complaint {
+pub(super) struct Complaint {
     error: Option<String>,
-    message: Option<serde_json::Value>,
+    pub(super) message: Option<serde_json::Value>,
 }
 
 impl Provider {
@@ -151,9 +140,9 @@ impl Provider {
             return Err(IdentifyError::Subject { user: sub, userinfo: info.sub });
         }
         let email = self.email(&info);
-        let mut groups = self.needs.reduce(&claims);
+        let groups = self.needs.reduce(&claims);
         drop(claims);
-        self.settle(bearer, &sub, &mut groups).await?;
+        let (groups, projects) = self.settle(bearer, &sub, groups).await?;
         Ok(Identity {
             gitlab: self.name.clone(),
             issuer: self.issuer().to_owned(),
@@ -162,10 +151,13 @@ impl Provider {
             username: user.username,
             email,
             groups,
+            projects,
+            two_factor: user.two_factor_enabled,
+            external: user.external,
         })
     }
 
-    async fn get(
+    pub(super) async fn get(
         &self,
         Bearer { token, lane }: Bearer<'_>,
         endpoint: &'static str,
@@ -183,15 +175,11 @@ impl Provider {
             403 => return Err(ended(&answer).unwrap_or_else(|| refused(&answer, ENDPOINT))),
             _ => return Err(refused(&answer, ENDPOINT)),
         };
+        standing(&user.state)?;
         let plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
-        match user.state.as_str() {
-            "active" if plain(&user.username) && user.username.len() <= NAME => Ok(user),
-            "active" => Err(IdentifyError::Answer(ENDPOINT)),
-            "blocked" | "ldap_blocked" | "banned" | "blocked_pending_approval" => {
-                Err(IdentifyError::Ended(Ended::Blocked))
-            },
-            "deactivated" => Err(IdentifyError::Ended(Ended::Deactivated)),
-            _ => Err(IdentifyError::Ended(Ended::Other)),
+        match plain(&user.username) && user.username.len() <= NAME {
+            true => Ok(user),
+            false => Err(IdentifyError::Answer(ENDPOINT)),
         }
     }
 
@@ -214,63 +202,19 @@ impl Provider {
         };
         info.email.as_ref().filter(|_| counts).filter(plain).cloned()
     }
-
-    /// Asks for the roles that the claims leave open.
-    async fn settle(
-        &self,
-        bearer: Bearer<'_>,
-        sub: &str,
-        groups: &mut [Membership],
-    ) -> Result<(), IdentifyError> {
-        let open = self.needs.undecided(groups).into_iter();
-        let open =
-            open.filter_map(|index| groups.get(index).map(|group| (index, group.path.clone())));
-        // Collected first: a closure inside the stream would make this future impossible to spawn.
-        let open: Vec<_> = open
-            .map(|(index, path)| async move {
-                match self.role(bearer, sub, &path).await {
-                    // Signed in before a rule asked for it: what the claims say has to do until the next sign-in.
-                    Err(IdentifyError::Scope(_)) => Ok((index, None)),
-                    level => Ok::<_, IdentifyError>((index, level?)),
-                }
-            })
-            .collect();
-        let levels: Vec<_> = stream::iter(open).buffer_unordered(AT_ONCE).try_collect().await?;
-        for (index, level) in levels {
-            if let (Some(group), Some(level)) = (groups.get_mut(index), level) {
-                group.level = group.level.max(level);
-            }
-        }
-        Ok(())
-    }
-
-    /// The effective role in the group at `path`; none if GitLab knows no membership.
-    ///
-    /// Source: GitLab's members API, `GET /groups/:id/members/all/:user_id`.
-    async fn role(
-        &self,
-        bearer: Bearer<'_>,
-        sub: &str,
-        path: &str,
-    ) -> Result<Option<AccessLevel>, IdentifyError> {
-        const ENDPOINT: &str = "/api/v4/groups/:id/members/all";
-        let group = utf8_percent_encode(path, SEGMENT);
-        let path = format!("api/v4/groups/{group}/members/all/{sub}");
-        let answer = self.get(bearer, "members", &path, USUAL).await?;
-        let member: Member = match answer.status.as_u16() {
-            200 => parse(&answer.body, ENDPOINT)?,
-            404 if answer.json => return Ok(None),
-            _ => return Err(refused(&answer, ENDPOINT)),
-        };
-        let active = member.membership_state.is_none_or(|state| state == "active");
-        Ok(AccessLevel::from_number(member.access_level).filter(|_| active))
-    }
 }
 
-/// All but what a group's path may hold beside its slashes.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+/// Whether an account in this state may be used.
+pub(super) fn standing(state: &str) -> Result<(), IdentifyError> {
+    Err(IdentifyError::Ended(match state {
+        "active" => return Ok(()),
+        "blocked" | "ldap_blocked" | "banned" | "blocked_pending_approval" => Ended::Blocked,
+        "deactivated" => Ended::Deactivated,
+        _ => Ended::Other,
+    }))
+}
 
-fn parse<T: serde::de::DeserializeOwned>(
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
     body: &Bytes,
     endpoint: &'static str,
 ) -> Result<T, IdentifyError> {
@@ -279,7 +223,7 @@ fn parse<T: serde::de::DeserializeOwned>(
 }
 
 /// What an error answer means for the token; anything that says nothing of it, such as a bare 403, is no verdict.
-fn refused(answer: &Answer, endpoint: &'static str) -> IdentifyError {
+pub(super) fn refused(answer: &Answer, endpoint: &'static str) -> IdentifyError {
     match answer.status.as_u16() {
         401 => IdentifyError::TokenDead,
         403 if lacks_scope(answer) => IdentifyError::Scope(endpoint),
@@ -303,7 +247,7 @@ fn lacks_scope(answer: &Answer) -> bool {
     error.as_deref() == Some(ERROR) || answer.challenge.contains(ERROR)
 }
 
-fn complaint(answer: &Answer) -> Option<Complaint> {
+pub(super) fn complaint(answer: &Answer) -> Option<Complaint> {
     answer.json.then(|| serde_json::from_slice(&answer.body).ok()).flatten()
 }
 

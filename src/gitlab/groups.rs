@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
+use super::members::may_ask;
 use crate::{
-    config::{AccessLevel, GroupPath, GroupPattern},
-    identity::Membership,
+    config::{AccessLevel, GroupPath, GroupPattern, ProjectPath},
+    identity::{Identity, Membership},
 };
 
 /// Groups handed on beside those that rules mention, at most; a cookie holds fewer.
@@ -25,33 +26,48 @@ pub struct GroupNeed {
     pub role: Option<AccessLevel>,
 }
 
-/// What labgate needs to know of somebody's groups.
+/// What labgate needs to know of somebody.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     /// What rules mention, in any order, repeated as often as they do.
     pub groups: Vec<GroupNeed>,
+    /// The projects that rules mention, each once.
+    pub projects: Vec<ProjectPath>,
+    /// Whether rules look at the account's own flags.
+    pub flags: bool,
     /// What is handed on beside that.
     pub hand_on: Vec<GroupPattern>,
 }
 
 impl GroupNeed {
-    /// Whether the claims can't decide it: they name roles from developer upwards only.
-    fn is_below_developer(&self) -> bool {
+    /// Whether the claims can't decide it, which name roles from developer upwards only, so that the API must be asked.
+    pub fn asks_api(&self) -> bool {
         self.role.is_some_and(|role| role > AccessLevel::MINIMAL && role < AccessLevel::DEVELOPER)
     }
 }
 
 impl Needs {
     /// Whether some rule can only be decided by asking GitLab's API for the role.
-    pub(super) fn ask_api(&self) -> bool {
-        self.groups.iter().any(GroupNeed::is_below_developer)
+    fn ask_api(&self) -> bool {
+        !self.projects.is_empty() || self.groups.iter().any(GroupNeed::asks_api)
+    }
+
+    /// Whether rules need to know of `identity` what nobody has asked GitLab, though a token with these scopes lets it tell.
+    pub(super) fn lack(&self, identity: &Identity, scopes: &str) -> bool {
+        let unsaid = self.flags && identity.two_factor.is_none() && identity.external.is_none();
+        let is_known = |(place, project): (usize, &ProjectPath)| {
+            // In the same order, unless the rules have changed since.
+            identity.projects.get(place).is_some_and(|known| project.is(&known.path))
+                || identity.in_project(project).is_some()
+        };
+        let unknown = || !self.projects.iter().enumerate().all(is_known);
+        unsaid || (unknown() && may_ask(scopes.split(' ')))
     }
 
     /// The scopes `configured`, and what rules need beyond them.
     pub fn scopes(&self, configured: &[String]) -> Vec<String> {
         let mut scopes = configured.to_vec();
-        let reads_api = scopes.iter().any(|scope| matches!(scope.as_str(), "api" | "read_api"));
-        if self.ask_api() && !reads_api {
+        if self.ask_api() && !may_ask(scopes.iter().map(String::as_str)) {
             scopes.push("read_api".into());
         }
         scopes
@@ -91,17 +107,19 @@ impl Needs {
         memberships
     }
 
-    /// The groups whose role must be asked for: a member by the claims, though not certainly with the role of the rule.
-    pub(super) fn undecided(&self, memberships: &[Membership]) -> Vec<usize> {
-        let undecided = |membership: &Membership| {
-            self.groups.iter().any(|need| {
-                need.is_below_developer()
-                    && need.path.is(&membership.path)
-                    && need.role.is_some_and(|role| membership.level < role)
-            })
-        };
-        let found = memberships.iter().enumerate().filter(|(_, membership)| undecided(membership));
-        found.map(|(index, _)| index).collect()
+    /// The groups in which the claims leave open whether a rule's role is held: they know no sharing, and no role below developer.
+    pub(super) fn undecided(&self, memberships: &[Membership]) -> Vec<String> {
+        let mut open: Vec<String> = Vec::new();
+        for need in &self.groups {
+            let known = memberships.iter().find(|membership| need.path.is(&membership.path));
+            let wanted = need.role.unwrap_or(AccessLevel::MINIMAL);
+            let decided = known.is_some_and(|membership| membership.level >= wanted);
+            if !decided && !open.iter().any(|path| need.path.is(path)) {
+                // As GitLab writes it, where the claims show that.
+                open.push(known.map_or(need.path.as_str(), |group| &group.path).to_owned());
+            }
+        }
+        open
     }
 }
 

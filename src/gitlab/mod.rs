@@ -21,6 +21,8 @@ mod http;
 mod id_token;
 mod keys;
 mod lane;
+mod look_up;
+mod members;
 mod oauth;
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use self::{
     failure::{CallError, Certificate},
     groups::{GroupNeed, Needs},
     id_token::{IdClaims, IdTokenError},
+    look_up::LookedUp,
     oauth::{ExchangeError, RefreshError, RevokeError, TokenSet},
 };
 use crate::{config, identity::Identity};
@@ -181,6 +184,12 @@ impl Provider {
     pub fn ruled_groups(&self, identity: &Identity) -> usize {
         let ruled = |path: &str| self.needs.groups.iter().any(|need| need.path.is(path));
         identity.groups.iter().take_while(|membership| ruled(&membership.path)).count()
+    }
+
+    /// Whether rules ask for facts that `identity` does not have, though GitLab would tell them to a token with these scopes: the session is older
+    /// than the rule, or than the release that knows of it.
+    pub fn lacks_facts(&self, identity: &Identity, scopes: &str) -> bool {
+        self.needs.lack(identity, scopes)
     }
 
     /// Whether discovery has shown that this is labgate's own development GitLab, which asks for no password.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use self::script::Script;
 use super::*;
-use crate::config::{AccessLevel, GroupPath, GroupPattern};
+use crate::config::{AccessLevel, GroupPath, GroupPattern, ProjectPath};
 
 const CLIENT: &str = "app-id";
 const SECRET: &str = "gloas-s3cr3t/+";
@@ -38,7 +38,7 @@ fn provider(script: &Script) -> Provider {
 }
 
 fn everything() -> Needs {
-    Needs { groups: Vec::new(), hand_on: vec![GroupPattern::any()] }
+    Needs { hand_on: vec![GroupPattern::any()], ..Needs::default() }
 }
 
 fn path(path: &str) -> GroupPath {
@@ -94,7 +94,7 @@ fn read_api_is_asked_for_only_when_a_rule_needs_it() {
         let tell = scopes.iter().any(|scope| STATE_SCOPES.contains(&scope.as_str()));
         tell.then(|| scopes.join(" "))
     };
-    let role = |role| Needs { groups: vec![need("acme", role)], hand_on: Vec::new() };
+    let role = |role| Needs { groups: vec![need("acme", role)], ..Needs::default() };
     let usual = ["openid", "email", "read_user"];
     assert_eq!(scopes(&usual, role(None)).unwrap(), "openid email read_user");
     for enough in [AccessLevel::MINIMAL, AccessLevel::DEVELOPER, AccessLevel::OWNER] {
@@ -103,6 +103,11 @@ fn read_api_is_asked_for_only_when_a_rule_needs_it() {
     for below in [AccessLevel::GUEST, AccessLevel::PLANNER, AccessLevel::REPORTER] {
         assert_eq!(scopes(&usual, role(Some(below))).unwrap(), "openid email read_user read_api");
     }
+    let projects = vec!["acme/shop".to_owned().try_into().unwrap()];
+    let project = Needs { projects, ..Needs::default() };
+    assert_eq!(scopes(&usual, project).unwrap(), "openid email read_user read_api");
+    let flags = Needs { flags: true, ..Needs::default() };
+    assert_eq!(scopes(&usual, flags).unwrap(), "openid email read_user");
     let reporter = role(Some(AccessLevel::REPORTER));
     assert_eq!(scopes(&["openid", "read_api"], reporter.clone()).unwrap(), "openid read_api");
     assert_eq!(scopes(&["openid"], reporter).unwrap(), "openid read_api");

@@ -7,10 +7,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::headers::{HeaderTable, HeaderTableError};
-use crate::config::{AccessLevel, GroupPath};
+use crate::config::{AccessLevel, GroupPath, ProjectPath};
 
 /// Who is asking: a user of one GitLab. Two identities are the same person if `gitlab`, `issuer` and `sub` agree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The name of the `[gitlab.NAME]` table.
     pub gitlab: String,
@@ -26,6 +26,12 @@ pub struct Identity {
     pub email: Option<String>,
     /// Groups, those that rules mention first; paths as GitLab writes them.
     pub groups: Vec<Membership>,
+    /// Projects that rules mention, and what GitLab said of each; one that is not here was not asked about.
+    pub projects: Vec<ProjectMembership>,
+    /// Whether a second factor is set up; none if GitLab has not said.
+    pub two_factor: Option<bool>,
+    /// Whether it is an external user, who sees only what they are a member of; none if GitLab has not said.
+    pub external: Option<bool>,
 }
 
 /// One group of which somebody is a member.
@@ -38,11 +44,26 @@ pub struct Membership {
     pub level: AccessLevel,
 }
 
+/// What GitLab said of somebody in one project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectMembership {
+    /// Full path as the rule writes it.
+    pub path: String,
+    /// The effective role, inherited and shared ones included; none if it is no member.
+    #[serde(with = "level_number::optional")]
+    pub level: Option<AccessLevel>,
+}
+
 impl Identity {
     /// The effective role in `group`: that of the membership in it or in an ancestor, whichever is most.
     pub fn level_in(&self, group: &GroupPath) -> Option<AccessLevel> {
         let within = self.groups.iter().filter(|membership| group.is_within(&membership.path));
         within.map(|membership| membership.level).max()
+    }
+
+    /// What GitLab said of this project; none if it was not asked.
+    pub fn in_project(&self, project: &ProjectPath) -> Option<&ProjectMembership> {
+        self.projects.iter().find(|membership| project.is(&membership.path))
     }
 
     /// Whether `other` is the same account at the same GitLab, whatever it is called by now.
@@ -71,5 +92,30 @@ mod level_number {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AccessLevel, D::Error> {
         let number = u8::deserialize(from)?;
         AccessLevel::from_number(number).ok_or_else(|| D::Error::custom("no membership"))
+    }
+
+    /// No membership is 0.
+    pub(super) mod optional {
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        use crate::config::AccessLevel;
+
+        #[expect(
+            clippy::ref_option,
+            clippy::trivially_copy_pass_by_ref,
+            reason = "serde's signature"
+        )]
+        pub(in super::super) fn serialize<S: Serializer>(
+            level: &Option<AccessLevel>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            to.serialize_u8(level.map_or(0, AccessLevel::number))
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<AccessLevel>, D::Error> {
+            u8::deserialize(from).map(AccessLevel::from_number)
+        }
     }
 }

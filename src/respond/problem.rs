@@ -32,11 +32,15 @@ struct Document<'a> {
 struct Rule<'a> {
     needed: &'a str,
     held: &'a str,
+    /// GitLab's pages of those who hold roles there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<&'a str>,
 }
 
 impl<'a> From<&'a Unmet> for Rule<'a> {
-    fn from(Unmet { needed, held }: &'a Unmet) -> Self {
-        Self { needed, held }
+    fn from(Unmet { needed, held, places, unknown: _ }: &'a Unmet) -> Self {
+        let members = places.iter().map(|place| place.members_url.as_str()).collect();
+        Self { needed, held, members }
     }
 }
 
@@ -62,7 +66,7 @@ pub(super) fn document(refusal: &Refusal, voice: &Voice<'_>) -> Response {
         document.user = Some(&forbidden.username);
         document.gitlab = Some(&forbidden.gitlab);
         document.sign_in = Some(&forbidden.switch_url);
-        document.rules = forbidden.rules.iter().map(Rule::from).collect();
+        document.rules = forbidden.shown().iter().map(Rule::from).collect();
     }
     answer::structured(refusal.status(), "application/problem+json", &document)
 }

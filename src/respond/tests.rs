@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     body::BoxError,
-    refusal::{Attempt, Forbidden, HookTrouble, Unmet, UpstreamTrouble},
+    refusal::{Attempt, Forbidden, HookTrouble, Place, Unmet, UpstreamTrouble},
 };
 
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
@@ -32,9 +32,15 @@ fn forbidden() -> Forbidden {
             Unmet {
                 needed: "at least Developer in the group acme/ops".into(),
                 held: "Reporter in the group acme/ops".into(),
+                places: vec![Place {
+                    path: "acme/ops".into(),
+                    members_url: "https://gitlab.test/groups/acme/ops/-/group_members".into(),
+                }],
+                ..Unmet::default()
             },
-            Unmet { needed: "to be the user root".into(), held: String::new() },
+            Unmet { needed: "to be the user root".into(), ..Unmet::default() },
         ],
+        hide_rules: false,
     }
 }
 
@@ -258,7 +264,13 @@ async fn hostile_values_stay_text() {
             username: hostile.into(),
             gitlab: hostile.into(),
             switch_url: hostile.into(),
-            rules: vec![Unmet { needed: hostile.into(), held: hostile.into() }],
+            rules: vec![Unmet {
+                needed: hostile.into(),
+                held: hostile.into(),
+                places: vec![Place { path: hostile.into(), members_url: hostile.into() }],
+                unknown: false,
+            }],
+            hide_rules: false,
         }));
         let ask = SignOut { username: Some(hostile), gitlab: Some(hostile), rd: hostile };
         let done = SignedOut { gitlab: Some((hostile, hostile)), rd: Some(hostile) };

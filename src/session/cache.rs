@@ -163,6 +163,7 @@ mod tests {
             name: String::new(),
             email: None,
             groups: Vec::new(),
+            ..Identity::default()
         };
         let now = Timestamp::from_unix(1);
         let tokens = Tokens {

@@ -40,7 +40,7 @@ pub struct Mark {
 pub enum Whom {
     /// The user of this id, as decimal text: the `sub`.
     User(String),
-    /// All who are known to hold a membership in the group at this full path, or below it.
+    /// All who are known to hold a membership in the group or project at this full path, or below it.
     Group(String),
     /// All users of that GitLab.
     Everybody,
@@ -152,7 +152,9 @@ impl Marks {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let marks = kept.gitlabs.get(&session.identity.gitlab)?;
         let user = marks.users.get(&session.identity.sub);
-        let paths = session.identity.groups.iter().map(|membership| membership.path.as_str());
+        let groups = session.identity.groups.iter().map(|membership| membership.path.as_str());
+        let projects = session.identity.projects.iter().map(|project| project.path.as_str());
+        let paths = groups.chain(projects);
         let groups = paths.filter(|_| !marks.groups.is_empty()).flat_map(|path| marks.above(path));
         let fitting = user.into_iter().chain(&marks.everybody).copied().chain(groups);
         let younger = fitting.filter(|known| session.checked <= known.at + LAG);

@@ -17,7 +17,7 @@ use super::{Session, SessionId, Tokens, token};
 use crate::{
     clock::Timestamp,
     config::AccessLevel,
-    identity::{Identity, Membership},
+    identity::{Identity, Membership, ProjectMembership},
 };
 
 /// Why bytes are no session; they were sealed by us, so another release or a flaw made them.
@@ -35,8 +35,8 @@ pub(super) enum PayloadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLong(pub(super) usize);
 
-/// What is written; 1 lacked `issued`.
-const VERSION: u8 = 2;
+/// What is written; 1 lacked `issued`, 2 the flags of the account and the projects.
+const VERSION: u8 = 3;
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
 
@@ -69,6 +69,16 @@ struct V2<'a> {
     issued: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct V3<'a> {
+    #[serde(borrow)]
+    before: V2<'a>,
+    two_factor: Option<bool>,
+    external: Option<bool>,
+    /// Level 0 is no member.
+    projects: Vec<(&'a str, u8)>,
+}
+
 /// The bytes of `session` with its first `groups` groups.
 pub(super) fn encode(session: &Session, groups: usize) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     let Session { identity, tokens, .. } = session;
@@ -95,7 +105,15 @@ pub(super) fn encode(session: &Session, groups: usize) -> Result<Zeroizing<Vec<u
         generation: session.generation,
     };
     let v2 = V2 { before: v1, issued: tokens.issued.unix() };
-    let bytes = postcard::to_allocvec(&v2).map_err(|_| TooLong(usize::MAX))?;
+    let level = |level: Option<AccessLevel>| level.map_or(0, AccessLevel::number);
+    let projects = identity.projects.iter();
+    let v3 = V3 {
+        before: v2,
+        two_factor: identity.two_factor,
+        external: identity.external,
+        projects: projects.map(|project| (project.path.as_str(), level(project.level))).collect(),
+    };
+    let bytes = postcard::to_allocvec(&v3).map_err(|_| TooLong(usize::MAX))?;
     compress(&Zeroizing::new(bytes))
 }
 
@@ -104,8 +122,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Session, PayloadError> {
     let (version, plain) = decompress(bytes)?;
     let decoded = match version {
         1 => postcard::take_from_bytes::<V1<'_>>(&plain).map(|(v1, rest)| (v1.session(None), rest)),
-        _ => postcard::take_from_bytes::<V2<'_>>(&plain)
-            .map(|(v2, rest)| (v2.before.session(Some(v2.issued)), rest)),
+        2 => postcard::take_from_bytes::<V2<'_>>(&plain).map(|(v2, rest)| (v2.session(), rest)),
+        _ => postcard::take_from_bytes::<V3<'_>>(&plain).map(|(v3, rest)| (v3.session(), rest)),
     };
     let (session, rest) = decoded.map_err(|_| PayloadError::Decoding)?;
     session.filter(|_| rest.is_empty()).ok_or(PayloadError::Decoding)
@@ -124,6 +142,10 @@ impl V1<'_> {
             name: self.name.into(),
             email: self.email.map(Into::into),
             groups: self.groups.iter().map(group).collect::<Option<_>>()?,
+            // What was not noted is not known.
+            projects: Vec::new(),
+            two_factor: None,
+            external: None,
         };
         let refresh = match &self.refresh {
             None => None,
@@ -147,6 +169,26 @@ impl V1<'_> {
             tokens,
             generation: self.generation,
         })
+    }
+}
+
+impl V2<'_> {
+    fn session(&self) -> Option<Session> {
+        self.before.session(Some(self.issued))
+    }
+}
+
+impl V3<'_> {
+    fn session(&self) -> Option<Session> {
+        let mut session = self.before.session()?;
+        let project = |(path, level): &(&str, u8)| ProjectMembership {
+            path: (*path).into(),
+            level: AccessLevel::from_number(*level),
+        };
+        session.identity.projects = self.projects.iter().map(project).collect();
+        session.identity.two_factor = self.two_factor;
+        session.identity.external = self.external;
+        Some(session)
     }
 }
 

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{self, AccessLevel, CookieSettings, SameSite},
-    identity::Membership,
+    identity::{Membership, ProjectMembership},
 };
 
 pub(super) const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
@@ -61,6 +61,7 @@ pub(super) fn session(groups: usize, ruled: usize) -> Session {
         name: "Ada Ä. Lovelace".into(),
         email: Some("ada@example.com".into()),
         groups: (0..groups).map(group).collect(),
+        ..Identity::default()
     };
     let tokens = Tokens {
         access: Zeroizing::new("0123456789abcdef".repeat(4)),
@@ -455,8 +456,8 @@ fn version_1_stays() {
     let bytes = unhex(hex);
     assert_eq!(payload::decode(&bytes).unwrap(), session);
     let mut next = bytes.clone();
-    next[0] = 3;
-    assert_eq!(payload::decode(&next), Err(payload::PayloadError::Version(3)));
+    next[0] = 4;
+    assert_eq!(payload::decode(&next), Err(payload::PayloadError::Version(4)));
     let plain =
         lz4_flex::block::decompress(&bytes[4..], u16::from_le_bytes([bytes[2], bytes[3]]).into())
             .unwrap();
@@ -481,9 +482,50 @@ fn version_2_stays() {
         "01200123456789abcdef080006af0120fedcba9876543210080005f013a0afc5d506166f70656e696420656d61696c20",
         "726561645f7573657200f0dac4d506",
     );
+    assert_eq!(payload::decode(&unhex(hex)).unwrap(), session);
+}
+
+/// The same of version 3, which notes what GitLab said of the account and its projects.
+#[test]
+fn version_3_stays() {
+    let mut session = session(2, 1);
+    session.id = SessionId(*b"0123456789abcdef");
+    told(&mut session, 2);
+    let hex = concat!(
+        "03014401ff6830313233343536373839616263646566046d61696e1a68747470733a2f2f6769746c61622e6578616d",
+        "706c652e636f6d023432036164611041646120c3842e204c6f76656c616365010f616461406578616d706c652e636f",
+        "6d021b636f6d70616e792f6465706172746d656e742d302f7465616d2d301e1d000112311d0086311e0180f7c4d506",
+        "0500af01200123456789abcdef080006af0120fedcba9876543210080005f10ea0afc5d506166f70656e696420656d",
+        "61696c20726561645f75736572006c0064010101000218b600018c00ca302f70726f6a6563742d30281a00c0312f70",
+        "726f6a6563742d3100",
+    );
     let fresh = payload::encode(&session, 2).unwrap();
     assert_eq!(self::hex(&fresh), hex);
     assert_eq!(payload::decode(&unhex(hex)).unwrap(), session);
+}
+
+/// Adds what rules may ask for: a second factor, no external user, and so many projects, of every other one a maintainer.
+fn told(session: &mut Session, projects: usize) {
+    session.identity.two_factor = Some(true);
+    session.identity.external = Some(false);
+    let project = |index| ProjectMembership {
+        path: format!("company/team-{}/project-{index}", index % 7),
+        level: (index % 2 == 0).then_some(AccessLevel::MAINTAINER),
+    };
+    session.identity.projects = (0..projects).map(project).collect();
+}
+
+#[test]
+fn what_rules_ask_for_never_leaves_the_cookie() {
+    let codec = codec(ring(&[1]));
+    let mut session = session(3000, 2);
+    told(&mut session, 40);
+    let packed = codec.pack(&session, SITE, NOW).unwrap();
+    assert!(packed.dropped_groups > 1000 && packed.cookie.len() <= 4096);
+    let found = found(&codec, &[&pair(&packed.cookie)]).unwrap();
+    assert!(found.identity.groups.len() >= 2);
+    assert_eq!(found.identity.projects, session.identity.projects);
+    assert_eq!((found.identity.two_factor, found.identity.external), (Some(true), Some(false)));
 }
 
 /// B11: names and attributes by scheme and domain.
@@ -630,6 +672,8 @@ proptest! {
         email in prop::option::of(".{0,20}"),
         refresh in prop::option::of("[0-9a-f]{64}|.{0,30}"),
         groups in prop::collection::vec((".{0,30}", 1_u8..=50), 0..20),
+        projects in prop::collection::vec((".{0,30}", 0_u8..=60), 0..9),
+        flags: [Option<bool>; 2],
         numbers: [u64; 5],
         generation: u32,
     ) {
@@ -639,7 +683,12 @@ proptest! {
             .filter_map(|(path, level)| Some(Membership { path, level: AccessLevel::from_number(level)? }))
             .collect();
         let all = groups.len();
-        let identity = Identity { gitlab, issuer, sub, username, name, email, groups };
+        let projects = projects.into_iter().map(|(path, level)| {
+            ProjectMembership { path, level: AccessLevel::from_number(level) }
+        });
+        let projects = projects.collect();
+        let [two_factor, external] = flags;
+        let identity = Identity { gitlab, issuer, sub, username, name, email, groups, projects, two_factor, external };
         let [created, seen, checked, issued, expires] = numbers.map(Timestamp::from_unix);
         let tokens = Tokens {
             access: Zeroizing::new(access),
@@ -655,7 +704,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_decoded_without_harm(bytes: Vec<u8>, version in 1_u8..4, kind in 0_u8..3) {
+    fn any_bytes_are_decoded_without_harm(bytes: Vec<u8>, version in 1_u8..5, kind in 0_u8..3) {
         let _any = payload::decode(&bytes);
         let mut headed = vec![version, kind];
         headed.extend_from_slice(&bytes);

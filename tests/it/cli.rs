@@ -155,7 +155,13 @@ async fn what_check_prints_is_what_the_proxy_asks_for() {
             |key| there.query_pairs().find(|(name, _)| name == key).expect(key).1.into_owned();
         let uri = query("redirect_uri");
         asked.push(uri.strip_prefix("https://").expect("https").to_owned());
-        assert!(out.ends_with(&format!("# Scopes: {}\n", query("scope"))), "{out}");
+        assert!(out.contains(&format!("\n# Scopes: {}\n", query("scope"))), "{out}");
+        assert!(
+            out.ends_with(
+                "\n# read_api is needed by\n#   route[0].allow[0]: role guest in group acme\n"
+            ),
+            "{out}"
+        );
         assert!(query("scope").contains("read_api"), "{out}");
     }
     assert_eq!(printed, asked);

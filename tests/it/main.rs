@@ -15,6 +15,8 @@ mod cli;
 mod deploy;
 mod drain;
 mod expiry;
+mod explain;
+mod facts;
 mod headers;
 mod hooks;
 mod http1;

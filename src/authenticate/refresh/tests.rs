@@ -34,6 +34,7 @@ pub(super) fn session(generation: u32) -> Arc<Session> {
         name: String::new(),
         email: None,
         groups: Vec::new(),
+        ..Identity::default()
     };
     let tokens = Tokens {
         access: String::from("dead").into(),
@@ -88,7 +89,7 @@ async fn fly(others: impl AsyncFnOnce(&Store, Session)) -> (Outcome, Arc<Store>,
         client_id: "app".into(),
         ..config::GitLab::default()
     };
-    let needs = Needs { groups: Vec::new(), hand_on: Vec::new() };
+    let needs = Needs::default();
     let observe = Arc::new(Unobserved);
     let provider =
         Provider::new("main", &config, None, needs, &Roots::none(), &|_| None, observe).unwrap();

@@ -31,16 +31,20 @@ impl TryFrom<String> for GroupPath {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let segment = |part: &str| {
-            !matches!(part, "" | "." | "..")
-                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-        };
-        if text.split('/').all(segment) {
+        if is_path(&text) {
             Ok(Self(text))
         } else {
             Err(format!("`{text}` is not the full path of a group, such as `acme/web`"))
         }
     }
+}
+
+/// Whether `text` is segments of GitLab's signs, joined by slashes.
+pub(super) fn is_path(text: &str) -> bool {
+    text.split('/').all(|part| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    })
 }
 
 impl From<GroupPath> for String {
@@ -110,6 +114,8 @@ impl From<GroupPattern> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn path(text: &str) -> GroupPath {
@@ -134,6 +140,22 @@ mod tests {
         ] {
             assert_eq!(path(own).is(other), is, "{own} is {other}");
             assert_eq!(path(own).is_within(other), within, "{own} within {other}");
+        }
+    }
+
+    proptest! {
+        /// By segments, as a reader would compare them by hand.
+        #[test]
+        fn ancestors_are_whole_segments(
+            own in "[abAB-]{1,2}(/[abAB-]{1,2}){0,3}",
+            other in "[abAB-]{1,2}(/[abAB-]{1,2}){0,3}",
+        ) {
+            let segments = |text: &str| -> Vec<_> {
+                text.split('/').map(str::to_ascii_lowercase).collect()
+            };
+            let (ours, theirs) = (segments(&own), segments(&other));
+            prop_assert_eq!(path(&own).is_within(&other), ours.starts_with(&theirs));
+            prop_assert_eq!(path(&own).is(&other), ours == theirs);
         }
     }
 

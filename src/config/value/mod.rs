@@ -8,6 +8,7 @@ mod group;
 mod host;
 mod network;
 mod path;
+mod project;
 pub(super) mod size;
 mod url;
 mod word;
@@ -17,6 +18,7 @@ pub use self::{
     group::{GroupPath, GroupPattern},
     host::HostPattern,
     path::PathPrefix,
+    project::ProjectPath,
     url::parse_origin,
 };
 pub(super) use self::{

@@ -44,6 +44,24 @@ pub(super) fn user(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> O
     Ok(limited(answer::json(StatusCode::OK, &Value::Object(members)), now))
 }
 
+/// `GET /api/v4/users?username=`: administrators see the whole account, others what a profile shows.
+pub(super) fn users(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> Outcome {
+    const PROFILE: [&str; 7] =
+        ["id", "username", "name", "state", "locked", "avatar_url", "web_url"];
+    let (world, now) = (gitlab.world(), gitlab.clock.now());
+    let caller = caller(gitlab, &world, headers, params, now)?;
+    caller.needs(&["api", "read_api", "read_user"])?;
+    let named = params.text("username").and_then(|name| world.directory.user_named(name));
+    let shown = named.map(|user| {
+        let mut members = account(gitlab, user);
+        if !caller.user.admin {
+            members.retain(|name, _| PROFILE.contains(&name.as_str()));
+        }
+        Value::Object(members)
+    });
+    Ok(limited(answer::json(StatusCode::OK, &json!(shown.as_slice())), now))
+}
+
 /// `GET /api/v4/{groups,projects}/:id/members/all/:user_id`: the effective membership.
 pub(super) fn member(
     gitlab: &Instance,
@@ -56,7 +74,8 @@ pub(super) fn member(
     let (world, now) = (gitlab.world(), gitlab.clock.now());
     let caller = caller(gitlab, &world, headers, params, now)?;
     caller.needs(&["api", "read_api"])?;
-    let place = visible(&world, kind, place, caller.user)?;
+    let rest = format!("/members/all/{member}");
+    let place = visible(gitlab, &world, kind, place, &rest, caller.user)?;
     let held = member.parse().ok().and_then(|id| {
         let role = match kind {
             Kind::Group => world.directory.role_in_group(place, id),
@@ -91,7 +110,7 @@ pub(super) fn place(
     let (world, now) = (gitlab.world(), gitlab.clock.now());
     let caller = caller(gitlab, &world, headers, params, now)?;
     caller.needs(&["api", "read_api"])?;
-    let place = visible(&world, kind, place, caller.user)?;
+    let place = visible(gitlab, &world, kind, place, "", caller.user)?;
     let (namespace, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
     let mut body = json!({
         "id": place.id,
@@ -260,11 +279,13 @@ fn denial(gitlab: &Instance, user: &User) -> Option<String> {
     })
 }
 
-/// The group or project if the caller may know of it, else the 404.
+/// The group or project if the caller may know of it, else the 404; of a project's former path, the redirect to the same question by number.
 fn visible<'a>(
+    gitlab: &Instance,
     world: &'a World,
     kind: Kind,
     id_or_path: &str,
+    rest: &str,
     user: &User,
 ) -> Result<&'a Place, Box<Answer>> {
     let directory = &world.directory;
@@ -273,11 +294,21 @@ fn visible<'a>(
             .group(id_or_path)
             .filter(|group| directory.sees_group(group, user))
             .ok_or_else(|| not_found("404 Group Not Found")),
-        Kind::Project => directory
-            .project(id_or_path)
-            .filter(|project| directory.sees_project(project, user))
-            .ok_or_else(|| not_found("404 Project Not Found")),
+        Kind::Project => {
+            let seen = |project: &&Place| directory.sees_project(project, user);
+            let missing = || not_found("404 Project Not Found");
+            match (directory.project(id_or_path), directory.moved_project(id_or_path)) {
+                (None, Some(moved)) if seen(&moved) => Err(moved_to(gitlab, moved.id, rest)),
+                (project, _) => project.filter(seen).ok_or_else(missing),
+            }
+        },
     }
+}
+
+fn moved_to(gitlab: &Instance, project: u64, rest: &str) -> Box<Answer> {
+    let url = format!("{}/api/v4/projects/{project}{rest}", gitlab.external_url);
+    let moved = answer::json(StatusCode::MOVED_PERMANENTLY, &json!({ "message": url }));
+    Box::new(answer::with(moved, header::LOCATION, &url))
 }
 
 fn not_found(message: &str) -> Box<Answer> {

@@ -54,6 +54,10 @@ pub enum Command {
         #[serde(default)]
         visibility: Visibility,
     },
+    /// Renames a project, or moves it to another group; its former path redirects.
+    RenameProject { path: String, to: String },
+    /// Shares a project with the members of a group, at most with that role.
+    ShareProject { project: String, with: String, role: Role },
     /// Gives a direct role in a group, or takes it away with null.
     SetGroupRole { group: String, user: String, role: Option<Role> },
     /// Gives a direct role in a project, or takes it away with null.
@@ -190,13 +194,16 @@ impl Instance {
             },
             Command::SetProjectRole { project, user, role } => {
                 let id = world.named(&user)?.id;
-                let missing = || CommandError::NoProject(project.clone());
-                let place = world.directory.projects.iter_mut().find(|p| p.path == project);
-                set_role(place.ok_or_else(missing)?, id, role);
+                set_role(world.project(&project)?, id, role);
             },
             Command::ShareGroup { group, with, role } => {
                 let with = world.group(&with)?.id;
                 world.group(&group)?.share(with, role);
+            },
+            Command::RenameProject { path, to } => world.rename_project(&path, &to)?,
+            Command::ShareProject { project, with, role } => {
+                let with = world.group(&with)?.id;
+                world.project(&project)?.share(with, role);
             },
             Command::AddGroups { user, count } => world.add_groups(&user, count)?,
             Command::AddPersonalToken { user, token, scopes, expires_at } => {
@@ -299,6 +306,22 @@ impl World {
         }
         self.tokens.revoke_all(|row| row.user == id);
         self.personal.retain(|token| token.user != id);
+    }
+
+    fn project(&mut self, path: &str) -> Result<&mut Place, CommandError> {
+        let project = self.directory.projects.iter_mut().find(|project| project.path == path);
+        project.ok_or_else(|| CommandError::NoProject(path.to_owned()))
+    }
+
+    fn rename_project(&mut self, path: &str, to: &str) -> Result<(), CommandError> {
+        if self.directory.project(to).is_some() {
+            return Err(CommandError::Taken(to.to_owned()));
+        }
+        let project = self.project(path)?;
+        let id = project.id;
+        to.clone_into(&mut project.path);
+        self.directory.moved.insert(path.to_ascii_lowercase(), id);
+        Ok(())
     }
 
     fn rename_group(&mut self, path: &str, to: &str) -> Result<(), CommandError> {

@@ -177,6 +177,7 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
         ("GET", "/oauth/token/info") => inspect::info(gitlab, headers, query),
         ("GET" | "POST", "/oauth/userinfo") => oidc::userinfo(gitlab, headers, &form()),
         ("GET", "/api/v4/user") => settled(api::user(gitlab, headers, query)),
+        ("GET", "/api/v4/users") => settled(api::users(gitlab, headers, query)),
         ("GET", "/api/v4/personal_access_tokens/self") => {
             settled(api::token_self(gitlab, headers, query))
         },

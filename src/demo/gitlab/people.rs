@@ -179,6 +179,8 @@ pub(super) struct Directory {
     pub(super) users: Vec<User>,
     pub(super) groups: Vec<Place>,
     pub(super) projects: Vec<Place>,
+    /// Former paths of projects, which GitLab answers with a redirect until another project takes them.
+    pub(super) moved: BTreeMap<String, u64>,
 }
 
 impl Directory {
@@ -202,6 +204,12 @@ impl Directory {
     /// The project with this number or full path.
     pub(super) fn project(&self, id_or_path: &str) -> Option<&Place> {
         find(&self.projects, id_or_path)
+    }
+
+    /// The project that had this path before.
+    pub(super) fn moved_project(&self, path: &str) -> Option<&Place> {
+        let id = self.moved.get(&path.to_ascii_lowercase())?;
+        self.projects.iter().find(|project| project.id == *id)
     }
 
     /// Paths of the groups with a direct membership: the claim `groups_direct`.

@@ -83,6 +83,7 @@ pub(super) fn directory(now: Timestamp) -> Directory {
         users,
         groups: vec![acme, ops, web, open],
         projects: vec![runbooks, shop, handbook],
+        ..Directory::default()
     }
 }
 

@@ -15,7 +15,8 @@ const INFO: &str = "/oauth/userinfo";
 
 fn user() -> Value {
     json!({ "id": 42, "username": "alice", "name": "Alice Ä.", "state": "active", "locked": false,
-            "email": "other@acme.example", "confirmed_at": "2020-01-01T00:00:00Z" })
+            "email": "other@acme.example", "confirmed_at": "2020-01-01T00:00:00Z",
+            "two_factor_enabled": true, "external": false })
 }
 
 fn info() -> Value {
@@ -56,6 +57,9 @@ async fn a_person_is_what_both_answers_say() {
             level(AccessLevel::MAINTAINER, "Acme/Web"),
             level(AccessLevel::MINIMAL, "other"),
         ],
+        projects: Vec::new(),
+        two_factor: Some(true),
+        external: Some(false),
     };
     assert_eq!(identity, expected);
     let hits = script.hits();
@@ -305,7 +309,7 @@ async fn with_member(reply: Reply, role: AccessLevel) -> (Result<Identity, Ident
     info["https://gitlab.org/claims/groups/maintainer"] = json!([]);
     let script = answering(vec![(USER, ok(&user())), (INFO, ok(&info)), (MEMBER, reply)]).await;
     let groups = vec![need("acme/web-1.0", Some(role)), need("elsewhere", Some(role))];
-    let provider = provider_of(&config(&script.url("/")), Needs { groups, hand_on: Vec::new() });
+    let provider = provider_of(&config(&script.url("/")), Needs { groups, ..Needs::default() });
     assert!(provider.scopes().contains(&"read_api".to_owned()) || role == AccessLevel::DEVELOPER);
     (provider.identify("token").await, script.hits().len() - 2)
 }
@@ -333,7 +337,7 @@ async fn roles_below_developer_are_asked_of_the_members_api() {
     ];
     for (reply, expected, level) in table {
         let (result, asked) = with_member(reply, AccessLevel::REPORTER).await;
-        assert_eq!(asked, 1, "only where the person is a member");
+        assert!(asked == 2 || result.is_err(), "the other group may be reached by sharing");
         if let Ok(identity) = &result {
             let found: Vec<_> =
                 identity.groups.iter().map(|group| (&*group.path, group.level.number())).collect();
@@ -343,6 +347,131 @@ async fn roles_below_developer_are_asked_of_the_members_api() {
     }
     let (result, asked) = with_member(member(20, "active"), AccessLevel::DEVELOPER).await;
     assert_eq!((kind(result).as_str(), asked), ("Ok", 0), "the claims decide");
+}
+
+fn project(path: &str) -> ProjectPath {
+    path.to_owned().try_into().unwrap()
+}
+
+const SHOP: &str = "/api/v4/projects/acme%2Fweb%2Fshop-1.0/members/all/42";
+
+fn shop() -> Needs {
+    Needs { projects: vec![project("acme/web/shop-1.0")], ..Needs::default() }
+}
+
+#[tokio::test]
+async fn projects_are_asked_for_with_the_persons_own_token() {
+    let member = |level: u64, state: &str| {
+        ok(&json!({ "id": 42, "access_level": level, "membership_state": state }))
+    };
+    let table = [
+        (member(10, "active"), "Ok", Some(Some(10))),
+        (member(50, "active"), "Ok", Some(Some(50))),
+        (member(25, "active"), "Ok", Some(Some(25))),
+        (member(0, "active"), "Ok", Some(None)),
+        (member(40, "awaiting"), "Ok", Some(None)),
+        (Reply::json(404, r#"{"message":"404 Not found"}"#), "Ok", Some(None)),
+        (Reply::json(404, r#"{"message":"404 Project Not Found"}"#), "Ok", Some(None)),
+        // It has moved; whoever has the new path is not asked about.
+        (Reply::new(301, "location: /api/v4/projects/7/members/all/42\r\n", ""), "Ok", Some(None)),
+        (Reply::new(302, "location: /users/sign_in\r\n", ""), "Unavailable", None),
+        // The token was given before the rule: not known.
+        (lacking_scope(), "Ok", None),
+        (Reply::json(401, "{}"), "TokenDead", None),
+        (forbidden("403 Forbidden"), "Unavailable", None),
+        (Reply::page(404), "Unavailable", None),
+        (Reply::page(500), "Unavailable", None),
+        (member(300, "active"), "Answer", None),
+    ];
+    for (reply, expected, level) in table {
+        let script = answering(vec![
+            (USER, ok(&user())),
+            (INFO, ok(&info())),
+            (SHOP, reply),
+            ("/api/v4/projects/7/members/all/42", member(50, "active")),
+        ])
+        .await;
+        let provider = provider_of(&config(&script.url("/")), shop());
+        assert_eq!(provider.scopes().last().unwrap(), "read_api");
+        let result = provider.identify("the-token").await;
+        let hits = script.hits();
+        assert_eq!(hits.iter().filter(|hit| hit.path().contains("/projects/")).count(), 1);
+        assert!(hits.iter().all(|hit| hit.header("authorization") == Some("Bearer the-token")));
+        if let Ok(identity) = &result {
+            let said = identity.in_project(&project("ACME/web/Shop-1.0"));
+            let number = said.map(|said| said.level.map(AccessLevel::number));
+            assert_eq!(number, level, "{expected}");
+            assert_eq!(provider.lacks_facts(identity, "openid read_api"), level.is_none());
+            assert!(!provider.lacks_facts(identity, "openid read_user"), "nothing to be had");
+        }
+        assert_eq!(kind(result), expected);
+    }
+}
+
+#[tokio::test]
+async fn all_questions_are_put_at_once_and_each_only_once() {
+    let member = ok(&json!({ "access_level": 30 }));
+    let script = Script::new(move |hit| match hit.path() {
+        USER => ok(&user()),
+        INFO => ok(&info()),
+        _ => member.clone(),
+    })
+    .await;
+    let path = |number| format!("acme/project-{number}");
+    let projects: Vec<_> = (0..20).map(|number| project(&path(number))).collect();
+    let groups = vec![need("far", None), need("FAR", Some(AccessLevel::GUEST)), need("acme", None)];
+    let needs = Needs { groups, projects, ..Needs::default() };
+    let identity = provider_of(&config(&script.url("/")), needs).identify("token").await.unwrap();
+    assert_eq!(script.hits().len(), 2 + 1 + 20);
+    assert_eq!(identity.projects.len(), 20);
+    let in_order = identity.projects.iter().enumerate();
+    assert!(in_order.into_iter().all(|(number, project)| project.path == path(number)));
+    // Reached by sharing, so that no claim knows it: among those that rules mention.
+    assert_eq!(identity.groups[0], level(AccessLevel::DEVELOPER, "far"));
+}
+
+#[tokio::test]
+async fn shared_groups_are_asked_for_where_tokens_may_ask() {
+    let far = "/api/v4/groups/far/members/all/42";
+    let member = ok(&json!({ "access_level": 20 }));
+    for (scope, found) in [("read_user", 0), ("read_api", 1), ("api", 1)] {
+        let replies = vec![(USER, ok(&user())), (INFO, ok(&info())), (far, member.clone())];
+        let script = answering(replies).await;
+        let mut config = config(&script.url("/"));
+        config.scopes = vec!["openid".into(), scope.into()];
+        let groups = vec![need("far", None), need("acme", Some(AccessLevel::MAINTAINER))];
+        let provider = provider_of(&config, Needs { groups, ..Needs::default() });
+        let identity = provider.identify("token").await.unwrap();
+        assert_eq!(provider.ruled_groups(&identity), 1 + found, "{scope}");
+        assert_eq!(script.count(far), found, "{scope}");
+        assert_eq!(script.hits().len(), 2 + found, "what the claims say of acme is enough");
+    }
+}
+
+#[tokio::test]
+async fn flags_are_what_gitlab_says_and_unknown_if_it_does_not() {
+    let needs = || Needs { flags: true, ..Needs::default() };
+    for (two_factor, external, lacks) in [
+        (json!(true), json!(false), false),
+        (json!(false), json!(true), false),
+        (json!(null), json!(true), false),
+        (json!(null), json!(null), true),
+    ] {
+        let mut user = user();
+        user["two_factor_enabled"] = two_factor.clone();
+        user["external"] = external.clone();
+        let script = answering(vec![(USER, ok(&user)), (INFO, ok(&info()))]).await;
+        let provider = provider_of(&config(&script.url("/")), needs());
+        assert!(!provider.scopes().contains(&"read_api".to_owned()));
+        let identity = provider.identify("token").await.unwrap();
+        assert_eq!(json!(identity.two_factor), two_factor);
+        assert_eq!(json!(identity.external), external);
+        assert_eq!(provider.lacks_facts(&identity, "read_user"), lacks);
+    }
+    let mut user = user();
+    user["two_factor_enabled"] = json!("yes");
+    let script = answering(vec![(USER, ok(&user)), (INFO, ok(&info()))]).await;
+    assert_eq!(kind(provider(&script).identify("token").await), "Answer");
 }
 
 #[tokio::test]
@@ -363,7 +492,8 @@ async fn thousands_of_groups_are_reduced_at_once() {
         need("x/team", None),
         need("tea", None),
     ];
-    let provider = provider_of(&config(&script.url("/")), Needs { groups, hand_on });
+    let provider =
+        provider_of(&config(&script.url("/")), Needs { groups, hand_on, ..Needs::default() });
     let identity = provider.identify("token").await.unwrap();
     let paths: Vec<_> = identity.groups.iter().map(|group| group.path.as_str()).collect();
     assert_eq!(paths.len(), 11);
@@ -382,7 +512,11 @@ async fn handed_on_groups_are_bounded() {
     let script = answering(vec![(USER, ok(&user())), (INFO, ok(&info))]).await;
     let provider = provider_of(
         &config(&script.url("/")),
-        Needs { groups: vec![need("group-19999", None)], hand_on: vec![GroupPattern::any()] },
+        Needs {
+            groups: vec![need("group-19999", None)],
+            hand_on: vec![GroupPattern::any()],
+            ..Needs::default()
+        },
     );
     let identity = provider.identify("token").await.unwrap();
     assert_eq!(identity.groups.len(), 1001);
@@ -397,7 +531,7 @@ fn claims_and_needs_make_memberships() {
     let claims: groups::Claims = serde_json::from_value(claims).unwrap();
     let reduce = |paths: &[&str]| {
         let groups = paths.iter().map(|path| need(path, None)).collect();
-        let found = Needs { groups, hand_on: Vec::new() }.reduce(&claims);
+        let found = Needs { groups, ..Needs::default() }.reduce(&claims);
         let text = |group: Membership| format!("{}={}", group.path, group.level);
         found.into_iter().map(text).collect::<Vec<_>>().join(" ")
     };

@@ -22,6 +22,7 @@ fn alice() -> Identity {
         name: "Alice".into(),
         email: Some("alice@example.com".into()),
         groups: vec![membership("acme"), membership("acme/ops")],
+        ..Identity::default()
     }
 }
 

@@ -61,6 +61,40 @@ async fn the_api_checks_token_then_state_then_scope() {
 }
 
 #[tokio::test]
+async fn a_user_is_looked_up_by_name_and_administrators_see_more() {
+    let lab = Lab::new().await;
+    let ask = async |token: &str, name: &str| {
+        lab.bearer(&format!("/api/v4/users?username={name}"), token).await.json()
+    };
+    let all = ask("glpat-dev-root", "ALICE").await;
+    assert_eq!((&all[0]["id"], &all[0]["two_factor_enabled"]), (&json!(2), &json!(true)));
+    let profile = ask("glpat-dev-bob", "alice").await;
+    assert_eq!(
+        (&profile[0]["username"], &profile[0]["state"]),
+        (&json!("alice"), &json!("active"))
+    );
+    for hidden in ["email", "confirmed_at", "two_factor_enabled", "external"] {
+        assert!(profile[0].get(hidden).is_none(), "{hidden}");
+    }
+    assert_eq!(ask("glpat-dev-root", "nobody").await, json!([]));
+}
+
+#[tokio::test]
+async fn a_moved_project_redirects_until_another_takes_its_path() {
+    let lab = Lab::new().await;
+    let (path, to) = ("acme/web/shop".to_owned(), "acme/web/store".to_owned());
+    lab.gitlab.command(Command::RenameProject { path: path.clone(), to }).unwrap();
+    let ask = async |token: &str| {
+        lab.bearer("/api/v4/projects/acme%2Fweb%2Fshop/members/all/4", token).await
+    };
+    let moved = ask("glpat-dev-carol").await;
+    assert_eq!(moved.status.as_u16(), 301);
+    assert!(moved.location().ends_with("/api/v4/projects/102/members/all/4"));
+    lab.gitlab.command(Command::AddProject { path, visibility: Visibility::Private }).unwrap();
+    assert_eq!(ask("glpat-dev-carol").await.status.as_u16(), 404);
+}
+
+#[tokio::test]
 async fn members_are_effective_and_the_invisible_is_not_found() {
     let lab = Lab::new().await;
     let level = async |token: &str, path: &str| {

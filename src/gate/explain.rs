@@ -1,0 +1,136 @@
+//! What somebody would meet at a URL, told without serving anything: the very route table and the very guard that requests meet.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::{Method, Request, Uri, header};
+
+use super::{
+    permit::NoPermit,
+    plan::{Plan, PlannedRoute},
+};
+use crate::{
+    authorize::Finding,
+    identity::Identity,
+    refusal::{Refusal, Unmet},
+    route::RouteTable,
+    target::{Peer, Target},
+};
+
+/// What somebody would meet.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The route that decides; none where there is none.
+    pub route: Option<Explained>,
+    /// How it ends.
+    pub ending: Ending,
+}
+
+/// One route, and what its rules find.
+#[derive(Debug)]
+pub struct Explained {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    /// Host and path as configured.
+    pub name: String,
+    /// The application's name or URL.
+    pub upstream: String,
+    /// What each rule finds, key by key; nothing for `"public"`, `"signed-in"` and nobody.
+    pub rules: Vec<Vec<Finding>>,
+}
+
+/// How it ends.
+#[derive(Debug)]
+pub enum Ending {
+    /// The request goes on to the application.
+    Passes,
+    /// It is one of labgate's own paths, which everybody may ask.
+    Own,
+    /// Somebody has to sign in.
+    SignIn,
+    /// Whoever asks may not pass; one entry for each rule.
+    Forbidden(Vec<Unmet>),
+    /// It does not get as far as a route.
+    Refused(Refusal),
+}
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The URL is none.
+    #[error("`{0}` is neither a URL, such as `https://app.example.com/path`, nor a path")]
+    Url(String),
+    /// A path alone says no host.
+    #[error("a path alone needs `server.public_url`; say the whole URL")]
+    Host,
+}
+
+impl Plan {
+    /// What `identity`, or nobody, would meet at `url` (or a path at the public URL) with `method`, asked directly.
+    ///
+    /// # Errors
+    /// When `url` can't be asked for at all.
+    ///
+    /// # Panics
+    /// Never: the plan has resolved all routes.
+    pub fn explain(
+        &self,
+        url: &str,
+        method: &Method,
+        identity: Option<&Identity>,
+    ) -> Result<Explanation, ExplainError> {
+        let unrouted = |refusal| Explanation { route: None, ending: Ending::Refused(refusal) };
+        let target = match self.target(url, method)? {
+            Ok(target) => target,
+            Err(reason) => return Ok(unrouted(Refusal::Malformed(reason))),
+        };
+        let prefix = &self.config.server.prefix;
+        if target.below(prefix).is_some() {
+            return Ok(Explanation { route: None, ending: Ending::Own });
+        }
+        if target.touches(prefix) {
+            let reason = "the path can be read as one of labgate's own";
+            return Ok(unrouted(Refusal::Malformed(reason)));
+        }
+        let table = RouteTable::new(self.routes.clone()).expect("the plan found no overlap");
+        Ok(match table.resolve(&target, |route: &PlannedRoute| route.guard.is_public()) {
+            Ok(route) => explained(route, identity),
+            Err(miss) => unrouted(miss.into()),
+        })
+    }
+
+    fn target(
+        &self,
+        url: &str,
+        method: &Method,
+    ) -> Result<Result<Target, &'static str>, ExplainError> {
+        let wrong = || ExplainError::Url(url.into());
+        let uri: Uri = url.split('#').next().unwrap_or(url).parse().map_err(|_| wrong())?;
+        let host = match (uri.authority(), &self.public) {
+            (Some(authority), _) if uri.scheme().is_some() => authority.to_string(),
+            (None, Some(public)) => public.authority(),
+            (None, None) => return Err(ExplainError::Host),
+            (Some(_), _) => return Err(wrong()),
+        };
+        let request = Request::builder().method(method).uri(uri).header(header::HOST, host);
+        let request = request.body(()).map_err(|_| wrong())?;
+        // Nobody's peer in particular, so that no header is believed.
+        let addr = SocketAddr::from((IpAddr::from(Ipv4Addr::UNSPECIFIED), 0));
+        let peer = Peer { addr, core: 0 };
+        Ok(Target::read(&request, &peer, &self.trust, self.public.as_ref()))
+    }
+}
+
+fn explained(route: &PlannedRoute, identity: Option<&Identity>) -> Explanation {
+    let ending = match route.guard.judge(identity) {
+        Ok(_) => Ending::Passes,
+        Err(NoPermit::SignIn) => Ending::SignIn,
+        Err(NoPermit::Forbidden(rules)) => Ending::Forbidden(rules),
+    };
+    let route = Explained {
+        index: route.index,
+        name: route.name.clone(),
+        upstream: route.upstream.clone(),
+        rules: identity.map_or_else(Vec::new, |identity| route.guard.examine(identity)),
+    };
+    Explanation { route: Some(route), ending }
+}
