@@ -267,6 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn more_projects_than_a_cookie_may_hold_are_a_warning() {
+        let warnings = |count: usize| {
+            let rules: Vec<_> =
+                (0..count).map(|number| format!("{{ project = \"acme/p{number}\" }}")).collect();
+            let text = format!(
+                "server.public_url = \"https://a.example\"\n\
+                 [gitlab.main]\nbase_url = \"https://git.example\"\nclient_id = \"x\"\n\
+                 [session]\nkeys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n\
+                 [[route]]\nupstream = \"http://127.0.0.1:3000\"\nallow = [{}]\n",
+                rules.join(", ")
+            );
+            let (plan, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &|_| None);
+            assert!(plan.is_some());
+            problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(warnings(40), "");
+        assert!(warnings(41).starts_with("rules name 41 projects"), "{}", warnings(41));
+    }
+
+    #[test]
     fn each_host_has_its_own_redirect_uri_as_browsers_call_it() {
         let uris = |server: &str, hosts: &[&str]| {
             let route = |host: &&str| {

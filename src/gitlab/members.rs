@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Questions to the members API at a time, of one person.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 20;
 
 /// What a role is held in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -526,6 +526,15 @@ fn what_rules_ask_for_never_leaves_the_cookie() {
     assert!(found.identity.groups.len() >= 2);
     assert_eq!(found.identity.projects, session.identity.projects);
     assert_eq!((found.identity.two_factor, found.identity.external), (Some(true), Some(false)));
+    // As many as a configuration may name without a warning, and nothing in them to compress.
+    let random = Random::system();
+    let path = |_| {
+        let part = || hex(&random.bytes::<10>().unwrap());
+        format!("{}/{}", part(), part())
+    };
+    session.identity.projects =
+        (0..40).map(|index| ProjectMembership { path: path(index), level: None }).collect();
+    assert!(codec.pack(&session, SITE, NOW).unwrap().cookie.len() <= 4096);
 }
 
 /// B11: names and attributes by scheme and domain.

@@ -27,7 +27,16 @@ impl Draft<'_> {
             }
             self.transport(&key, gitlab);
             self.ways(&key, name, gitlab);
-            let scopes = needs(self.config, name).scopes(&gitlab.scopes);
+            let needs = needs(self.config, name);
+            if needs.projects.len() > PROJECTS {
+                let count = needs.projects.len();
+                self.warn(
+                    &key,
+                    format!("rules name {count} projects: what GitLab says of each must fit the cookie of every session"),
+                    "name the groups around them where that says the same",
+                );
+            }
+            let scopes = needs.scopes(&gitlab.scopes);
             if !scopes.iter().any(|scope| STATE_SCOPES.contains(&scope.as_str())) {
                 self.advise(
                     &format!("{key}.scopes"),
@@ -90,6 +99,9 @@ impl Draft<'_> {
         }
     }
 }
+
+/// So many projects fit a cookie, however long and unlike each other their paths are within reason.
+const PROJECTS: usize = 40;
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
