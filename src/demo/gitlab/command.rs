@@ -245,19 +245,22 @@ impl Instance {
             },
             Command::ClearHooks => world.hooks.clear(),
             Command::Register(application) => world.register(application)?,
-            Command::Unregister { client_id } => {
-                let before = world.applications.len();
-                world.applications.retain(|known| known.client_id != client_id);
-                if world.applications.len() == before {
-                    return Err(CommandError::Nothing("application"));
-                }
-            },
+            Command::Unregister { client_id } => world.unregister(&client_id)?,
         }
         Ok(())
     }
 }
 
 impl World {
+    fn unregister(&mut self, client_id: &str) -> Result<(), CommandError> {
+        let before = self.applications.len();
+        self.applications.retain(|known| known.client_id != client_id);
+        match self.applications.len() == before {
+            true => Err(CommandError::Nothing("application")),
+            false => Ok(()),
+        }
+    }
+
     fn named(&mut self, username: &str) -> Result<&mut User, CommandError> {
         let missing = || CommandError::NoUser(username.to_owned());
         let mut users = self.directory.users.iter_mut();
