@@ -28,7 +28,7 @@ use crate::{
     gitlab::{GroupNeed, Provider, ProviderError, Roots, Unobserved},
     identity::HeaderTable,
     route::Entry,
-    session::{KeyRing, Means, Random, Store, StoreLimits, StoreSettings},
+    session::{KeyRing, Marks, Means, Random, Store, StoreLimits, StoreSettings},
     target::{Origin, Trust},
     telemetry::Metrics,
 };
@@ -129,10 +129,13 @@ impl Plan {
 
     /// The store that replicas share, opened beside them; none if each has its own.
     pub fn open_store(self, background: &Handle) -> Option<Store> {
+        // Marks are swept by everybody who looks; not before their time.
+        let marks = Marks::default();
+        marks.last_for(self.config.session.recheck);
         let means = Means {
             keys: Arc::new(self.keys),
             random: Random::system(),
-            marks: Arc::default(),
+            marks: Arc::new(marks),
             background: background.clone(),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), "")),
             clock: Clock::system(),

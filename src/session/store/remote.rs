@@ -112,7 +112,9 @@ impl Remote {
         let seen = seen.map(Timestamp::from_unix);
         let overlay = match generation {
             Some(generation) if generation > best.generation => {
+                // Whoever can write there could put an older copy in its place.
                 let newer = self.fetch(&best.id).await?;
+                let newer = newer.filter(|newer| newer.generation > best.generation);
                 if let Some(newer) = &newer {
                     self.local.put(newer.clone(), until, now);
                 }
