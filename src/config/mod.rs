@@ -9,6 +9,7 @@
 //! parts fit together is checked where the gate is built; both stages report `Problem`s by key path, and the `Document` knows where a key stands.
 
 mod access;
+mod dialect;
 mod document;
 mod environment;
 mod excerpt;
@@ -38,6 +39,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    dialect::Dialect,
     document::Document,
     gitlab::GitLab,
     identity::Identity,

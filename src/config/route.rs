@@ -19,7 +19,7 @@ pub struct Route {
     /// Methods, case-sensitive. Default: all. Example `["GET", "HEAD"]`.
     #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
-    /// Name of an `[upstream.NAME]` or a URL. Required. Example `"http://127.0.0.1:3000"`.
+    /// Name of an `[upstream.NAME]` or a URL; may be left out where only front proxies ask. Default: none. Example `"http://127.0.0.1:3000"`.
     #[serde(deserialize_with = "value::one_upstream")]
     pub upstream: Option<String>,
     /// Names of the GitLabs whose users may come in here. Default: all. Example `["main"]`.
@@ -42,10 +42,6 @@ impl Route {
 
     pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.upstream.is_none() {
-            let message = "the application is needed: a URL or the name of an `[upstream.NAME]`";
-            problems.push(Problem::error(format!("{key}.upstream"), message));
-        }
         if self.gitlab.as_ref().is_some_and(Vec::is_empty) {
             let message = "nobody could sign in; leave the key out for all GitLabs";
             problems.push(Problem::error(format!("{key}.gitlab"), message));

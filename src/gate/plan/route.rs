@@ -54,16 +54,31 @@ impl Draft<'_> {
         })
     }
 
-    fn upstream(&mut self, key: &str, upstream: Option<&str>) -> Option<String> {
+    /// Where it leads: nowhere, if only front proxies ask about it; none if that can't be used.
+    fn upstream(&mut self, key: &str, upstream: Option<&str>) -> Option<Option<String>> {
         let key = format!("{key}.upstream");
-        let upstream = upstream?;
+        let Some(upstream) = upstream else {
+            if self.config.server.trusted_proxies.0.is_empty() {
+                self.advise(
+                    key,
+                    "the application is needed: a URL or the name of an `[upstream.NAME]`",
+                    "if a front proxy asks about this route, name its network in `server.trusted_proxies`",
+                );
+                return None;
+            }
+            return Some(None);
+        };
+        self.named_upstream(&key, upstream).map(Some)
+    }
+
+    fn named_upstream(&mut self, key: &str, upstream: &str) -> Option<String> {
         if let Some(table) = self.config.upstream.get(upstream) {
             return table.url.is_some().then(|| upstream.into());
         }
         if !upstream.contains("://") {
             let message = format!("there is no `[upstream.{upstream}]`");
             match nearest(upstream, &keys(&self.config.upstream)) {
-                Some(known) => self.advise(&key, message, format!("did you mean `{known}`?")),
+                Some(known) => self.advise(key, message, format!("did you mean `{known}`?")),
                 None => self.error(key, message),
             }
             return None;
