@@ -126,7 +126,9 @@ impl Gate {
         story.permitted(&permit);
         if let Some(query) = &question.query {
             let narrowed = narrowing::judge(query, permit.who().identity())?;
-            narrowed.map_err(|reason| self.refusal(target, headers, permit.route(), permit.who(), reason))?;
+            narrowed.map_err(|reason| {
+                self.refusal(target, headers, permit.route(), permit.who(), reason)
+            })?;
         }
         if question.whole {
             return Err(FrontTrouble::Unused.into());
@@ -137,9 +139,9 @@ impl Gate {
         }
         let who = permit.who();
         let is_new = who.told.get().is_none();
-        let told = who.identity().map(|identity| {
-            who.told.get_or_init(|| self.headers.render(identity)).as_slice()
-        });
+        let told = who
+            .identity()
+            .map(|identity| who.told.get_or_init(|| self.headers.render(identity)).as_slice());
         Ok(respond::allow(|answer| {
             let was_cut = self.headers.tell(told.unwrap_or_default(), answer);
             if was_cut && is_new {
@@ -153,7 +155,8 @@ impl Gate {
 
     /// Notes that the session was busy: no cookie will.
     fn keep(&self, permit: &Permit<'_>, now: Timestamp) {
-        if let (Some(session), Some(_)) = (&permit.who().session, self.authenticator.deadlines.idle) {
+        if let (Some(session), Some(_)) = (&permit.who().session, self.authenticator.deadlines.idle)
+        {
             self.authenticator.activity.note(session.id, now);
         }
     }

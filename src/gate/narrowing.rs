@@ -59,7 +59,8 @@ fn rule(key: &str, value: String) -> Result<Rule, FrontTrouble> {
     Ok(match key {
         "allowed_groups" => {
             let group = GroupPath::try_from(value);
-            let group = group.map_err(|_| FrontTrouble::Headers("allowed_groups names no group"))?;
+            let group =
+                group.map_err(|_| FrontTrouble::Headers("allowed_groups names no group"))?;
             Rule { group: Some(group), ..rule }
         },
         "allowed_emails" => Rule { email: Some(value), ..rule },
@@ -76,7 +77,7 @@ mod tests {
     use crate::{config::AccessLevel, identity::Membership};
 
     fn verdict(query: &str) -> &'static str {
-        let membership = |path: &str| Membership { path: path.into(), level: AccessLevel::Guest };
+        let membership = |path: &str| Membership { path: path.into(), level: AccessLevel::GUEST };
         let identity = Identity {
             email: Some("ada@example.com".into()),
             groups: vec![membership("acme/web"), membership("tools")],

@@ -37,11 +37,7 @@ pub(super) struct Story<'g> {
 }
 
 impl<'g> Story<'g> {
-    pub(super) fn begin(
-        request_id: RequestId,
-        request: &Request,
-        target: Option<&Target>,
-    ) -> Self {
+    pub(super) fn begin(request_id: RequestId, request: &Request, target: Option<&Target>) -> Self {
         let wanted = Access::is_wanted();
         let path = target.filter(|_| wanted).map(Target::path);
         let host = target.filter(|_| wanted).map(|target| target.origin.host.as_str());

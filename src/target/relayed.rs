@@ -14,10 +14,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, Method, Request, header, uri::PathAndQuery};
 
 use super::{
-    Origin, Peer, Scheme, Target, Trust, only,
-    origin::Authority,
-    origin_of,
-    reading::Reading,
+    Origin, Peer, Scheme, Target, Trust, only, origin::Authority, origin_of, reading::Reading,
     trust::Forwarded,
 };
 use crate::config::Dialect;
@@ -74,8 +71,10 @@ impl<'a> Said<'a> {
     /// nginx: one URL, put together by its configuration.
     fn original(headers: &'a HeaderMap) -> Result<Self, RelayError> {
         none_of(headers, &FORWARDED, "X-Original-URL and X-Forwarded-Uri or -Method at once")?;
-        let url = one(headers, &ORIGINAL_URL, "X-Original-URL is missing, there twice, or no text")?;
-        let method = method(headers, &ORIGINAL_METHOD, "X-Original-Method is missing or no method")?;
+        let url =
+            one(headers, &ORIGINAL_URL, "X-Original-URL is missing, there twice, or no text")?;
+        let method =
+            method(headers, &ORIGINAL_METHOD, "X-Original-Method is missing or no method")?;
         let no_url = RelayError::Headers("X-Original-URL is no absolute http or https URL");
         let (scheme, rest) = url.split_once("://").ok_or(no_url)?;
         let scheme = Scheme::named(scheme).ok_or(no_url)?;
@@ -88,7 +87,8 @@ impl<'a> Said<'a> {
     /// Traefik, Caddy, `HAProxy`: the parts.
     fn forwarded(headers: &'a HeaderMap) -> Result<Self, RelayError> {
         none_of(headers, &ORIGINAL, "X-Forwarded-Uri and X-Original-* at once")?;
-        let path = one(headers, &FORWARDED_URI, "X-Forwarded-Uri is missing, there twice, or no text")?;
+        let path =
+            one(headers, &FORWARDED_URI, "X-Forwarded-Uri is missing, there twice, or no text")?;
         let method =
             method(headers, &FORWARDED_METHOD, "X-Forwarded-Method is missing or no method")?;
         let said = Forwarded::read(headers).map_err(RelayError::Headers)?;

@@ -79,10 +79,7 @@ const TWINS: [(HeaderName, HeaderName); 5] = [
         HeaderName::from_static("x-forwarded-access-token"),
         HeaderName::from_static("x-auth-request-access-token"),
     ),
-    (
-        HeaderName::from_static("x-forwarded-email"),
-        HeaderName::from_static("x-auth-request-email"),
-    ),
+    (HeaderName::from_static("x-forwarded-email"), HeaderName::from_static("x-auth-request-email")),
     (
         HeaderName::from_static("x-forwarded-groups"),
         HeaderName::from_static("x-auth-request-groups"),
@@ -146,10 +143,10 @@ mod tests {
         ];
         let mut answer = HeaderMap::new();
         table.tell(&rendered, &mut answer);
-        assert_eq!((&answer["x-forwarded-user"], &answer["x-auth-request-user"]), (
-            &HeaderValue::from_static("one"),
-            &HeaderValue::from_static("other")
-        ));
+        assert_eq!(
+            (&answer["x-forwarded-user"], &answer["x-auth-request-user"]),
+            (&HeaderValue::from_static("one"), &HeaderValue::from_static("other"))
+        );
     }
 
     #[test]
