@@ -19,7 +19,7 @@ pub struct Route {
     /// Methods, case-sensitive. Default: all. Example `["GET", "HEAD"]`.
     #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
-    /// Name of an `[upstream.NAME]` or a URL. Default: none, where only front proxies ask. Example `"http://127.0.0.1:3000"`.
+    /// Name of an `[upstream.NAME]` or a URL; only where front proxies ask it can be left out. Required. Example `"http://127.0.0.1:3000"`.
     #[serde(deserialize_with = "value::one_upstream")]
     pub upstream: Option<String>,
     /// Names of the GitLabs whose users may come in here. Default: all. Example `["main"]`.
