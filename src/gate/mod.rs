@@ -95,7 +95,10 @@ impl Gate {
         let (trust, public) = (&self.trust, self.public.as_ref());
         let target = match &question {
             None => Target::read(request, &peer, trust, public).map_err(Refusal::Malformed),
-            Some(question) => question.target(request, &peer, trust, public),
+            Some(question) => {
+                let methods_matter = self.routes.looks_at_methods();
+                question.target(request, &peer, trust, public, methods_matter)
+            },
         };
         let known = target.as_ref().ok();
         let mut story = Story::begin(self.request_id(known, request), request, known);

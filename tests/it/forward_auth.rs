@@ -337,6 +337,21 @@ async fn what_is_asked_about_is_read_to_the_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_method_may_be_left_out_where_no_route_looks_at_it() {
+    let lab = setup().routes(&ROUTES.replace("methods = ", "# methods = ")).start().await;
+    for (dialect, name) in
+        [(Dialect::Nginx, "x-original-method"), (Dialect::Haproxy, "x-forwarded-method")]
+    {
+        let missing = bent(dialect, |headers| drop(headers.remove(name)));
+        assert_eq!(send(lab.app.addr(), missing).await.status, 200, "{dialect:?}");
+        let odd = bent(dialect, |headers| {
+            headers.insert(name, "G(T".parse().expect("a value"));
+        });
+        assert_eq!(send(lab.app.addr(), odd).await.status, 403, "{dialect:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_sent_to_sign_in_and_back_to_the_very_url() {
     let lab = setup().start().await;
     let path = "/echo/private/%C3%A4?a=b&c=%2F%26";
