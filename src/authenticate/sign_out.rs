@@ -1,10 +1,10 @@
 //! Signing out: the session ends for every copy of its cookie.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::{Authenticator, site};
+use super::{Authenticator, Landed, site};
 use crate::{
     clock::Timestamp,
     session::{Overlay, Reading, Session},
@@ -41,6 +41,36 @@ impl Authenticator {
         }
     }
 
+    /// The same at the host where everybody signs in, whose sessions other hosts hold too. When several of them have sent the browser at once, the
+    /// session that came first stays, and the one that has just `landed` goes: nobody is thrown out who has just come in. A session of another GitLab
+    /// stays where it was handed to.
+    pub async fn replace_shared(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        mut landed: Landed,
+        now: Timestamp,
+    ) -> Landed {
+        let Reading::Session(found) = self.codec.read(headers, site(target)) else { return landed };
+        let (known, new) = (found.session, landed.session.clone());
+        if known.identity.gitlab != new.identity.gitlab {
+            return landed;
+        }
+        let meanwhile = known.created >= landed.began;
+        if meanwhile && known.identity.is_same_person(&new.identity) {
+            let standing = self.standing(known.clone(), false, now, Duration::ZERO).await;
+            if let Ok(Some((known, _))) = standing {
+                self.revoke(new, "doubled", now).await;
+                // The first is the cookie of the session that goes.
+                landed.set_cookies.drain(..1.min(landed.set_cookies.len()));
+                landed.session = known;
+                return landed;
+            }
+        }
+        self.revoke(known, "replaced", now).await;
+        landed
+    }
+
     /// Whether somebody or GitLab has ended `session`.
     pub async fn is_revoked(&self, session: &Arc<Session>, now: Timestamp) -> bool {
         let until = session.until(&self.deadlines);
@@ -48,7 +78,7 @@ impl Authenticator {
     }
 
     /// Ends `session`; gives the newest copy of it that is known, unless it has ended before.
-    async fn revoke(
+    pub(super) async fn revoke(
         &self,
         session: Arc<Session>,
         cause: &'static str,

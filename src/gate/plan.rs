@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::{
     build::{group_need, needs},
     guard::Guard,
+    hand_over::sign_in_origin,
     hooks::HookSecret,
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
     identity::HeaderTable,
     route::Entry,
     session::{KeyRing, Marks, Means, Random, Store, StoreLimits, StoreSettings},
-    target::{Origin, Trust},
+    target::{Origin, Scheme, Trust},
     telemetry::Metrics,
 };
 
@@ -77,8 +78,13 @@ impl Plan {
         (plan.filter(|_| sound), draft.problems)
     }
 
-    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in; of hosts by pattern, that pattern.
+    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in; of hosts by pattern, that pattern. One
+    /// alone if there is a host where everybody signs in.
     pub fn redirect_uris(&self, name: &str) -> BTreeSet<String> {
+        if let Some(host) = &self.config.server.sign_in_host {
+            let origin = sign_in_origin(host, self.public.as_ref(), self.scheme());
+            return BTreeSet::from([redirect_uri(&origin, &self.config.server.prefix)]);
+        }
         let routes = self.config.route.iter().filter(|route| route.admits(name));
         let origins = routes.flat_map(|route| self.origins(route.host.as_ref()));
         origins.map(|origin| redirect_uri(&origin, &self.config.server.prefix)).collect()
@@ -155,17 +161,17 @@ impl Plan {
         });
         let port = self.public.as_ref().and_then(|public| public.port);
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        let others = others.map(|host| format!("{}://{host}{port}", self.scheme()));
+        let others = others.map(|host| format!("{}://{host}{port}", self.scheme().as_str()));
         public.into_iter().chain(others).collect()
     }
 
     /// How browsers speak to hosts of which nothing is known but their names: the public URL tells it, or a proxy in front does with each
     /// request; without either it is what arrives here.
-    fn scheme(&self) -> &'static str {
+    fn scheme(&self) -> Scheme {
         match &self.public {
-            Some(public) => public.scheme.as_str(),
-            None if self.config.server.trusted_proxies.0.is_empty() => "http",
-            None => "https",
+            Some(public) => public.scheme,
+            None if self.config.server.trusted_proxies.0.is_empty() => Scheme::Http,
+            None => Scheme::Https,
         }
     }
 }

@@ -16,8 +16,10 @@ mod style;
 
 pub use self::{
     answer::{done, json, redirect, see_other},
-    caller::{is_navigation, prefers_html},
-    pages::{Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_out_page},
+    caller::{is_form, is_navigation, prefers_html},
+    pages::{
+        Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_in_page, signed_out_page,
+    },
 };
 use crate::{
     body::Response,
