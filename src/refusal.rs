@@ -293,7 +293,9 @@ impl Refusal {
             Self::Unconfirmed { retry_after, .. }
             | Self::Attempt(Attempt::Unavailable { retry_after, .. })
             | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
-            Self::Exhausted(_) | Self::Attempt(Attempt::Unproven(_)) => Some(Duration::from_secs(5)),
+            Self::Exhausted(_) | Self::Attempt(Attempt::Unproven(_)) => {
+                Some(Duration::from_secs(5))
+            },
             _ => None,
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 64] = [
+pub(super) const PLAIN: [&str; 65] = [
     "admin",
     "allow",
     "authorize_params",
@@ -91,6 +91,7 @@ pub(super) const PLAIN: [&str; 64] = [
     "same_site",
     "scopes",
     "server",
+    "sign_in_host",
     "sign_in_page",
     "store",
     "telemetry",

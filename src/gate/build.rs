@@ -147,7 +147,12 @@ impl Gate {
         let authenticator = Authenticator {
             providers,
             codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
-            attempts: Attempts::new(&cookie, attempts_path(&config.server), keys.clone(), random.clone()),
+            attempts: Attempts::new(
+                &cookie,
+                attempts_path(&config.server),
+                keys.clone(),
+                random.clone(),
+            ),
             tickets: Tickets::new(keys, random.clone()),
             sign_ins: shared.sign_ins.clone(),
             activity: shared.activity.clone(),

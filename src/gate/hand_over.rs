@@ -89,8 +89,7 @@ impl Gate {
         let Some(session) = session.filter(|it| will_do(&it.identity.gitlab)) else {
             return Ok(None);
         };
-        let ticket =
-            self.authenticator.give_ticket(&session, &origin.to_string(), nonce, now)?;
+        let ticket = self.authenticator.give_ticket(&session, &origin.to_string(), nonce, now)?;
         let location = format!("{origin}{}/handoff?ticket={ticket}", self.prefix);
         Ok(Some(respond::redirect(&location, [])))
     }

@@ -23,15 +23,8 @@ pub enum Lost {
 
 impl Lost {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Frame,
-        Self::Http,
-        Self::Untold,
-        Self::Host,
-        Self::Keys,
-        Self::Clock,
-        Self::Cookies,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Frame, Self::Http, Self::Untold, Self::Host, Self::Keys, Self::Clock, Self::Cookies];
 
     /// A stable word for the log.
     pub const fn name(self) -> &'static str {
@@ -67,7 +60,7 @@ impl Lost {
             Self::Host => (
                 "Your browser seems to use another address for this site than the one that it signs people in at.",
                 "Use the address that you were given for this site, with the same host name all the way.",
-                "The proxy before labgate sends another name in X-Forwarded-Host than in Host, and is not in `server.trusted_proxies`. Have it keep Host, add it there, or redirect the other name to that of `server.public_url`."
+                "The proxy before labgate sends another name in X-Forwarded-Host than in Host, and is not in `server.trusted_proxies`. Have it keep Host, add it there, or redirect the other name to that of `server.public_url`.",
             ),
             Self::Keys => (
                 "Your browser brings back what it was given, but this server can't read it.",

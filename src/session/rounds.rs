@@ -96,7 +96,8 @@ mod tests {
             assert!(attempts.forget_rounds(&request, SITE).is_some(), "{value}");
         }
         assert!(attempts.forget_rounds(&HeaderMap::new(), SITE).is_none());
-        let sign_in = attempts.keys.seal(Purpose::Session, &name, SITE.host, &[1, 3], &Random::system());
+        let sign_in =
+            attempts.keys.seal(Purpose::Session, &name, SITE.host, &[1, 3], &Random::system());
         let request = request(&[&format!("{name}={}", sign_in.unwrap())]);
         assert_eq!(attempts.rounds(&request, SITE, NOW), 0);
     }

@@ -178,6 +178,7 @@ fn busy_metrics() -> Metrics {
     route.record(&Method::GET, StatusCode::OK, Decision::Allowed, Duration::from_millis(3));
     metrics.upstream("wiki").answered(Duration::from_millis(2));
     metrics.sign_in("main", "signed_in");
+    metrics.hand_over("taken");
     metrics.session_recheck("renewed");
     metrics.session_refresh("refreshed");
     metrics.session_revoked("account");

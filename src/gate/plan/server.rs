@@ -35,9 +35,9 @@ impl Draft<'_> {
         let Some(host) = &self.config.server.sign_in_host else { return };
         let public = self.config.server.public_url.as_ref().and_then(Origin::of);
         let same = public.filter(|public| public.host == host.host);
-        if let Some(public) = same.filter(|public| {
-            host.port.is_some_and(|port| port != public.port_or_default())
-        }) {
+        if let Some(public) =
+            same.filter(|public| host.port.is_some_and(|port| port != public.port_or_default()))
+        {
             let message = "the same host as `server.public_url`, but not its port";
             self.advise("server.sign_in_host", message, format!("say `{}`", public.authority()));
         }
