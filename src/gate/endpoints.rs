@@ -59,7 +59,7 @@ impl Gate {
     fn serves(&self, target: &Target) -> Result<(), Refusal> {
         let host = &target.origin.host;
         let public = self.public.as_ref().is_some_and(|public| public.host == *host);
-        let signs_in = self.sign_in_host.as_ref().is_some_and(|known| known.host == *host);
+        let signs_in = self.sign_in_host.as_ref().is_some_and(|known| known.host() == host);
         match public || signs_in || self.routes.names_host(host) {
             true => Ok(()),
             false => Err(Refusal::Misdirected),
@@ -137,7 +137,13 @@ impl Gate {
         if !other && let Some(over) = self.hand_over(&rd, query.get("gitlab"), ask, story).await? {
             return Ok(over);
         }
-        let gitlab = match (query.get("gitlab"), choices.as_slice()) {
+        let asked = query.get("gitlab");
+        let known = asked.is_empty() || choices.iter().any(|gitlab| gitlab.name() == asked);
+        if !known && self.reply(&rd, ask).is_some() {
+            // Whoever signed in there would get no ticket, and be sent here again.
+            return Err(Attempt::UnknownGitLab.into());
+        }
+        let gitlab = match (asked, choices.as_slice()) {
             ("", [only]) => only.name().to_owned(),
             ("", choices) => return Ok(self.choose(&rd, choices, ask, story)),
             (name, _) => name.to_owned(),
@@ -314,7 +320,7 @@ impl Gate {
         let serves = |host: &str| self.routes.names_host(host) || is_public(host);
         let url = landing(rd, &origin, &self.prefix, &serves);
         // The host where everybody signs in may have nothing to show but that.
-        let hub = self.sign_in_host.as_ref().is_some_and(|known| known.host == origin.host);
+        let hub = self.sign_in_host.as_ref().is_some_and(|known| known.host() == origin.host);
         let is_root = url.strip_prefix(&origin.to_string()) == Some("/");
         match hub && is_root && self.routes.lookup(&origin.host, "/", &Method::GET).is_err() {
             true => format!("{origin}{}/signed_in", self.prefix),

@@ -164,11 +164,11 @@ pub(super) fn sign_in_origin(
     public: Option<&Origin>,
     scheme: Scheme,
 ) -> Origin {
-    if let Some(public) = public.filter(|public| public.host == known.host) {
+    if let Some(public) = public.filter(|public| public.host == known.host()) {
         return public.clone();
     }
-    let mut origin = Origin { scheme, host: known.host.clone(), port: None };
-    origin.port = known.port.filter(|port| *port != origin.port_or_default());
+    let mut origin = Origin { scheme, host: known.host().into(), port: None };
+    origin.port = known.port().filter(|port| *port != origin.port_or_default());
     origin
 }
 

@@ -422,6 +422,13 @@ async fn each_route_gets_the_gitlab_that_it_admits() {
     assert_eq!((page.url.as_str(), page.status), ("https://main.example.test/private", 200));
     assert_eq!(gitlab_of(&mut browser, "https://main.example.test").await, "main");
     assert_eq!(browser.xhr("https://team.example.test/private").await.status, 200);
+    // Who insists on one that the route does not admit is told so, and goes in no circle.
+    let wrong = "https://team.example.test/oauth2/start?rd=/private&gitlab=main";
+    for mut browser in [browser, knows()] {
+        let page = browser.open(wrong).await;
+        assert_eq!(page.status, 404);
+        assert!(page.text().contains("isn&#39;t used here"), "{}", page.text());
+    }
 }
 
 /// A lab with a second GitLab, and a host for each.

@@ -7,17 +7,24 @@ use serde::{Deserialize, Serialize};
 /// Host name, lower-case, and port, if one is said.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HostAndPort {
+pub struct HostAndPort(String, Option<u16>);
+
+impl HostAndPort {
     /// The host, without a final dot; an IPv6 address in brackets.
-    pub host: String,
+    pub fn host(&self) -> &str {
+        &self.0
+    }
+
     /// The port; none for the scheme's default.
-    pub port: Option<u16>,
+    pub const fn port(&self) -> Option<u16> {
+        self.1
+    }
 }
 
 impl fmt::Display for HostAndPort {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.host)?;
-        self.port.map_or(Ok(()), |port| write!(out, ":{port}"))
+        out.write_str(&self.0)?;
+        self.1.map_or(Ok(()), |port| write!(out, ":{port}"))
     }
 }
 
@@ -41,7 +48,7 @@ impl TryFrom<String> for HostAndPort {
         let name = name.to_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
         match url::Host::parse(name) {
-            Ok(host) if !name.contains('*') => Ok(Self { host: host.to_string(), port }),
+            Ok(host) if !name.contains('*') => Ok(Self(host.to_string(), port)),
             Ok(_) | Err(_) => Err(unclear()),
         }
     }

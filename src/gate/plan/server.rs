@@ -34,15 +34,15 @@ impl Draft<'_> {
     fn sign_in_host(&mut self) {
         let Some(host) = &self.config.server.sign_in_host else { return };
         let public = self.config.server.public_url.as_ref().and_then(Origin::of);
-        let same = public.filter(|public| public.host == host.host);
+        let same = public.filter(|public| public.host == host.host());
         if let Some(public) =
-            same.filter(|public| host.port.is_some_and(|port| port != public.port_or_default()))
+            same.filter(|public| host.port().is_some_and(|port| port != public.port_or_default()))
         {
             let message = "the same host as `server.public_url`, but not its port";
             self.advise("server.sign_in_host", message, format!("say `{}`", public.authority()));
         }
         let wild = |pattern: &&HostPattern| {
-            matches!(pattern, HostPattern::Wildcard(_)) && pattern.matches(&host.host)
+            matches!(pattern, HostPattern::Wildcard(_)) && pattern.matches(host.host())
         };
         let mut patterns = self.config.route.iter().filter_map(|route| route.host.as_ref());
         if let Some(pattern) = patterns.find(wild) {
