@@ -42,8 +42,8 @@ impl Authenticator {
     }
 
     /// The same at the host where everybody signs in, whose sessions other hosts hold too. When several of them have sent the browser at once, the
-    /// session that came first stays, and the one that has just `landed` goes: nobody is thrown out who has just come in. A session of another GitLab
-    /// stays where it was handed to.
+    /// session that came first stays, and the one that has just `landed` goes: nobody is thrown out who has just come in, and whoever signs out does so
+    /// everywhere. A session of another GitLab stays where it was handed to.
     pub async fn replace_shared(
         &self,
         target: &Target,
@@ -51,24 +51,42 @@ impl Authenticator {
         mut landed: Landed,
         now: Timestamp,
     ) -> Landed {
-        let Reading::Session(found) = self.codec.read(headers, site(target)) else { return landed };
-        let (known, new) = (found.session, landed.session.clone());
-        if known.identity.gitlab != new.identity.gitlab {
+        let states = self.attempts.open_states(headers, site(target), now);
+        let first = self.sign_ins.first(&states, &landed.session, now);
+        if first.id != landed.session.id && self.join(first, &mut landed, target, now).await {
             return landed;
         }
+        let Reading::Session(found) = self.codec.read(headers, site(target)) else { return landed };
+        let known = found.session;
+        if known.identity.gitlab != landed.session.identity.gitlab {
+            return landed;
+        }
+        let same = known.identity.is_same_person(&landed.session.identity);
         let meanwhile = known.created >= landed.began;
-        if meanwhile && known.identity.is_same_person(&new.identity) {
-            let standing = self.standing(known.clone(), false, now, Duration::ZERO).await;
-            if let Ok(Some((known, _))) = standing {
-                self.revoke(new, "doubled", now).await;
-                // The first is the cookie of the session that goes.
-                landed.set_cookies.drain(..1.min(landed.set_cookies.len()));
-                landed.session = known;
-                return landed;
-            }
+        if meanwhile && same && self.join(known.clone(), &mut landed, target, now).await {
+            return landed;
         }
         self.revoke(known, "replaced", now).await;
         landed
+    }
+
+    /// Gives the browser `first` instead of the session that it has just got; false if that has ended.
+    async fn join(
+        &self,
+        first: Arc<Session>,
+        landed: &mut Landed,
+        target: &Target,
+        now: Timestamp,
+    ) -> bool {
+        let standing = self.standing(first, false, now, Duration::ZERO).await;
+        let Ok(Some((first, _))) = standing else { return false };
+        let Ok(packed) = self.codec.pack(&first, site(target), now) else { return false };
+        let doubled = std::mem::replace(&mut landed.session, first);
+        self.revoke(doubled, "doubled", now).await;
+        if let Some(cookie) = landed.set_cookies.first_mut() {
+            *cookie = packed.cookie;
+        }
+        true
     }
 
     /// Whether somebody or GitLab has ended `session`.

@@ -119,7 +119,7 @@ pub(super) fn later(table: &str, name: &str) -> bool {
 }
 
 const LATER: [(&str, &[&str]); 7] = [
-    ("Server", &["ext_authz", "tls", "sign_in_host"]),
+    ("Server", &["ext_authz", "tls"]),
     ("GitLab", &["tokens", "api"]),
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),

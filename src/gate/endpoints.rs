@@ -194,7 +194,7 @@ impl Gate {
             Err(Failed { reason: Refusal::Attempt(Attempt::State), .. })
                 if self.is_signed_in(ask, story).await =>
             {
-                return Ok(respond::redirect(&format!("{}/", target.origin), []));
+                return Ok(respond::redirect(&self.landing("", target), []));
             },
             Err(Failed { reason, rd, set_cookies }) => {
                 story.set_cookies.extend(set_cookies);

@@ -185,6 +185,18 @@ impl Attempts {
         !jar::pairs(request, |name| name.starts_with(start.as_bytes())).is_empty()
     }
 
+    /// The states of all sign-ins that this browser has open.
+    pub fn open_states(&self, request: &HeaderMap, site: Site<'_>, now: Timestamp) -> Vec<String> {
+        let start = self.cookie_name(site, "");
+        let pairs = jar::pairs(request, |name| name.starts_with(start.as_bytes())).into_iter();
+        let attempts = pairs.take(MAX_LOOKED_AT).filter_map(|pair| {
+            let name = String::from_utf8_lossy(pair.name);
+            let text = cookie::sealed_text(pair.value).filter(|_| pair.plain)?;
+            self.open(&name, site, text).filter(|attempt| !attempt.is_over(now))
+        });
+        attempts.map(|attempt| attempt.state).collect()
+    }
+
     /// Names of cookies that have to go, so that one more sign-in has room: those that don't open or are over, then the oldest.
     fn evicted(&self, request: &HeaderMap, site: Site<'_>, now: Timestamp) -> Vec<String> {
         let start = self.cookie_name(site, "");

@@ -210,6 +210,7 @@ fn metrics_are_those_that_the_docs_name() {
         "request_duration_seconds{route}",
         "upstream_duration_seconds{upstream}",
         "sign_ins_total{gitlab,result}",
+        "hand_overs_total{result}",
         "session_rechecks_total{result}",
         "session_refreshes_total{result}",
         "sessions_revoked_total{cause}",

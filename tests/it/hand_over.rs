@@ -361,6 +361,38 @@ async fn two_hosts_sign_in_at_once_and_share_the_session() {
     assert_eq!(browser.xhr(&format!("{WIKI}/private")).await.status, 401);
 }
 
+/// As after a night: a browser with many tabs, all of which come back from GitLab before the first is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn tabs_that_come_back_together_share_the_session_too() {
+    let lab = setup().workers(2).start().await;
+    let mut browser = lab.browser();
+    let hosts: Vec<_> = (0..4).map(|n| format!("https://mr-{n}.review.example.test")).collect();
+    let mut callbacks = Vec::new();
+    for host in &hosts {
+        let asked = browser.navigate(&format!("{host}/private")).await;
+        let asked = next(&mut browser, &asked).await;
+        let begun = next(&mut browser, &asked).await;
+        callbacks.push(lab.callback(begun.header("location"), "alice").await);
+    }
+    let mut tabs = tokio::task::JoinSet::new();
+    for callback in callbacks {
+        let mut tab = browser.clone();
+        tabs.spawn(async move {
+            let page = tab.open(&callback).await;
+            assert_eq!(page.status, 200, "{}", page.text());
+            tab
+        });
+    }
+    let mut tabs = tabs.join_all().await;
+    assert_eq!(lab.count("labgate_sessions_revoked_total{cause=\"doubled\"}").await, 3);
+    assert_eq!(tabs[0].post(&format!("{AUTH}/oauth2/sign_out"), "").await.status, 200);
+    for tab in &mut tabs {
+        for host in &hosts {
+            assert_eq!(tab.xhr(&format!("{host}/private")).await.status, 401, "{host}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_else_may_sign_in_instead_by_a_click_alone() {
     let lab = setup().start().await;
