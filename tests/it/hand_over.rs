@@ -186,6 +186,12 @@ async fn a_stolen_swapped_forged_or_doubled_ticket_is_nothing() {
         browser.navigate(&format!("{host}/oauth2/sign_in?rd=/private")).await;
         assert_refused(&browser.navigate(&ticket.replace(WIKI, host)).await, host);
     }
+    // Nor one for the wiki with a nonce that fits another host.
+    let asked = browser.navigate(&format!("{REVIEW}/oauth2/sign_in?rd=/private")).await;
+    let for_wiki = asked.header("location").replace("mr-7.review.", "wiki.");
+    let given = browser.navigate(&for_wiki).await.header("location").to_owned();
+    assert!(given.starts_with(WIKI) && given.contains("ticket="), "{given}");
+    assert_refused(&browser.navigate(&given.replace(WIKI, REVIEW)).await, "swapped with its nonce");
     let at_hub = browser.navigate(&ticket.replace(WIKI, AUTH)).await;
     assert_eq!(at_hub.status, 404, "there is nothing to take where it is given");
     let text = ticket.split_once("ticket=").expect("a ticket").1.to_owned();

@@ -36,6 +36,7 @@ use tokio::{
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
+    daemon::free,
     http2::Http2,
     process::{Process, appears, check, labgate, outcome},
     served::Served,
