@@ -325,7 +325,7 @@ impl Attempt {
     /// A stable word for logs, metrics and problem documents.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::State => "sign_in_state",
+            Self::State | Self::Lost(_) => "sign_in_state",
             Self::Parameters(_) => "sign_in_parameters",
             Self::Denied => "sign_in_denied",
             Self::Refused(_) => "sign_in_refused",
@@ -336,7 +336,6 @@ impl Attempt {
             Self::ClockSkew(_) => "clock_skew",
             Self::Unavailable { .. } => "gitlab_unavailable",
             Self::UnknownGitLab => "unknown_gitlab",
-            Self::Lost(_) => "sign_in_state",
             Self::Loop(_) => "sign_in_loop",
             Self::Ticket(_) => "hand_over_refused",
             Self::Unproven(_) => "hand_over_unproven",

@@ -86,7 +86,7 @@ impl Gate {
             return Ok(handed_over);
         }
         match gitlabs.as_slice() {
-            [gitlab] => self.begin(&gitlab.name().to_owned(), rd, false, ask, story).await,
+            [gitlab] => self.begin(gitlab.name(), rd, false, ask, story).await,
             gitlabs => Ok(self.choose(&rd, gitlabs, ask, story)),
         }
     }
@@ -208,12 +208,11 @@ impl Gate {
         if let Some(reason) = self.playground() {
             return Err(Attempt::Client(reason.into()).into());
         }
-        let landed = match self.sign_in_host {
-            Some(_) => self.authenticator.replace_shared(target, headers, landed, now).await,
-            None => {
-                self.authenticator.replace(target, headers, now).await;
-                landed
-            },
+        let landed = if self.sign_in_host.is_some() {
+            self.authenticator.replace_shared(target, headers, landed, now).await
+        } else {
+            self.authenticator.replace(target, headers, now).await;
+            landed
         };
         story.audit(AuditEvent::SignIn, Some(&landed.session));
         let location =

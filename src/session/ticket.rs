@@ -81,6 +81,9 @@ impl Tickets {
     ///
     /// # Errors
     /// Without randomness, or if the session would fit no cookie.
+    ///
+    /// # Panics
+    /// Never: what a ticket has can always be encoded.
     pub fn seal(
         &self,
         session: &Session,

@@ -1,10 +1,14 @@
 //! One host where everybody signs in: it hands sessions over to the others, once, to the right browser, and all of them end together.
 
 use http::Method;
-use labgate::demo::gitlab::{CLIENT_ID, CLIENT_SECRET, DevGitlab, Endpoint, Options};
+use labgate::demo::gitlab::{
+    Application, CLIENT_ID, CLIENT_SECRET, Command, DevGitlab, Endpoint, Options,
+};
 use url::Url;
 
-use crate::support::{Answer, Browser, Lab, Setup, keys, redis::Redis, replicas::Twins, until};
+use crate::support::{
+    Answer, Browser, Lab, Setup, keys, redis::Redis, replicas::Twins, run, until,
+};
 
 const SESSION: &str = "__Host-labgate";
 const WIKI: &str = "https://wiki.example.test";
@@ -126,6 +130,21 @@ async fn the_callback_of_other_hosts_is_refused() {
     }
     assert_eq!(lab.gitlab.hits(Endpoint::Token), tokens);
     assert_eq!(browser.open(&callback).await.url.as_str(), "https://wiki.example.test/private");
+    // Not even one that began there before there was such a host.
+    let lab = setup().public_url("http://app.example.test").start().await;
+    let uri = "http://wiki.example.test/oauth2/callback";
+    let application = Application::new(CLIENT_ID, CLIENT_SECRET, &[uri]).trusted();
+    lab.gitlab.command(Command::Register(application)).expect("an application");
+    let without = lab.config.replace("sign_in_host = \"auth.example.test\"\n", "");
+    let before = run(&without, &lab.clock, 1);
+    let mut browser = lab.browser();
+    browser.point_at(before.addr());
+    let begun = browser.navigate("http://wiki.example.test/oauth2/start?rd=/private").await;
+    let callback = lab.callback(begun.header("location"), "alice").await;
+    assert!(callback.starts_with(uri), "{callback}");
+    browser.point_at(lab.app.addr());
+    let answer = browser.navigate(&callback).await;
+    assert!(answer.status == 400 && answer.cookies().is_empty(), "{answer:?}");
     // And without such a host there is nothing to take a ticket.
     let lab = Lab::start().await;
     assert_eq!(lab.browser().navigate("/oauth2/handoff?ticket=x").await.status, 404);

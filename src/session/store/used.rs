@@ -123,10 +123,10 @@ mod tests {
     fn of_many_at_once_one_uses_it() {
         let used = Used::default();
         let won = std::thread::scope(|scope| {
-            let uses: Vec<_> = (0..50)
+            let threads: Vec<_> = (0..50)
                 .map(|_| scope.spawn(|| used.spend(&id(7), NOW + Duration::from_mins(1), NOW)))
                 .collect();
-            let all = uses.into_iter().map(|one| one.join().unwrap());
+            let all = threads.into_iter().map(|one| one.join().unwrap());
             all.filter(|won| *won == Ok(true)).count()
         });
         assert_eq!(won, 1);
