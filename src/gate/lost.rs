@@ -15,7 +15,7 @@ impl Gate {
     /// Lets only a person go on who navigates: whatever else is sent here would collect cookies of sign-ins that nobody ends.
     ///
     /// # Errors
-    /// 401 with the address for those who fetch; a page for those in another site's frame.
+    /// 401 with the address for those who fetch.
     pub(super) fn must_navigate(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
         let Ask { target, headers, ref query, .. } = *ask;
         let fetched = text(headers, "sec-fetch-mode").is_some_and(|mode| mode != b"navigate");
@@ -24,23 +24,23 @@ impl Gate {
             let url = format!("{}{}", self.home(target, None), self.sign_in_path(&rd));
             return Err(Refusal::SignIn(SignIn { url, navigation: false }));
         }
-        // Frames of the same site work: cookies come along, GitLab's too if it is of that site. Those of another never do.
-        if is_framed(headers) && text(headers, "sec-fetch-site") == Some(b"cross-site") {
-            return Err(Attempt::Lost(Lost::Frame).into());
-        }
         Ok(())
     }
 
     /// Which round of sign-ins begins with this request.
     ///
     /// # Errors
-    /// [`Attempt::Loop`] if the rounds before have led nowhere.
+    /// [`Attempt::Loop`] if the rounds before have led nowhere; [`Attempt::Lost`] in another site's frame.
     pub(super) async fn round<'g>(
         &'g self,
         ask: &Ask<'_>,
         story: &mut Story<'g>,
     ) -> Result<u8, Refusal> {
         let Ask { target, headers, now, .. } = *ask;
+        // Frames of the same site work: cookies come along, GitLab's too if it is of that site. Those of another never do.
+        if is_framed(headers) && text(headers, "sec-fetch-site") == Some(b"cross-site") {
+            return Err(Attempt::Lost(Lost::Frame).into());
+        }
         match self.authenticator.round(target, headers, now).await {
             Ok(round) => Ok(round),
             Err((presence, forget)) => {
