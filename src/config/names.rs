@@ -37,7 +37,7 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 64] = [
+pub(super) const PLAIN: [&str; 65] = [
     "admin",
     "allow",
     "authorize_params",
@@ -52,6 +52,7 @@ pub(super) const PLAIN: [&str; 64] = [
     "drain_delay",
     "email",
     "email_domain",
+    "ext_authz",
     "external",
     "format",
     "forward_params",

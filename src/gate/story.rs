@@ -37,11 +37,7 @@ pub(super) struct Story<'g> {
 }
 
 impl<'g> Story<'g> {
-    pub(super) fn begin(
-        request_id: RequestId,
-        request: &Request,
-        target: Option<&Target>,
-    ) -> Self {
+    pub(super) fn begin(request_id: RequestId, request: &Request, target: Option<&Target>) -> Self {
         let wanted = Access::is_wanted();
         let path = target.filter(|_| wanted).map(Target::path);
         let host = target.filter(|_| wanted).map(|target| target.origin.host.as_str());
@@ -122,6 +118,19 @@ impl<'g> Story<'g> {
             rule: self.rule.as_deref(),
         }
         .emit();
+    }
+
+    /// What a front proxy may log of it.
+    pub(super) fn facts(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let user = self.session.as_ref().map(|session| session.identity.to_string());
+        let facts = [
+            ("request_id", Some(self.request_id.as_str().to_owned())),
+            ("decision", Some(self.decision.as_str().to_owned())),
+            ("cause", self.cause.map(str::to_owned)),
+            ("route", self.route.map(|route| route.name.clone())),
+            ("user", user),
+        ];
+        facts.into_iter().filter_map(|(name, fact)| Some((name, fact?)))
     }
 
     /// Name of the application that the route leads to.

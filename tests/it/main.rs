@@ -16,6 +16,7 @@ mod deploy;
 mod drain;
 mod expiry;
 mod explain;
+mod ext_authz;
 mod facts;
 mod headers;
 mod hooks;

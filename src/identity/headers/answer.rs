@@ -47,6 +47,21 @@ impl HeaderTable {
         // Each may come twice, and all names together take some hundred bytes.
         let whole: usize = rendered.iter().map(length).sum();
         let longest = if whole * 2 <= ROOM { ROOM } else { LONGEST };
+        self.tell_up_to(longest, rendered, answer)
+    }
+
+    /// The same for a proxy that has room for all of it.
+    pub fn tell_all(&self, rendered: &[(HeaderName, HeaderValue)], answer: &mut HeaderMap) {
+        self.tell_up_to(usize::MAX, rendered, answer);
+    }
+
+    /// Whether a list was cut.
+    fn tell_up_to(
+        &self,
+        longest: usize,
+        rendered: &[(HeaderName, HeaderValue)],
+        answer: &mut HeaderMap,
+    ) -> bool {
         let mut was_cut = false;
         for (name, _) in &self.written {
             let value = rendered.iter().find(|(other, _)| other == name).map(|(_, value)| value);
@@ -79,10 +94,7 @@ const TWINS: [(HeaderName, HeaderName); 5] = [
         HeaderName::from_static("x-forwarded-access-token"),
         HeaderName::from_static("x-auth-request-access-token"),
     ),
-    (
-        HeaderName::from_static("x-forwarded-email"),
-        HeaderName::from_static("x-auth-request-email"),
-    ),
+    (HeaderName::from_static("x-forwarded-email"), HeaderName::from_static("x-auth-request-email")),
     (
         HeaderName::from_static("x-forwarded-groups"),
         HeaderName::from_static("x-auth-request-groups"),
@@ -146,10 +158,10 @@ mod tests {
         ];
         let mut answer = HeaderMap::new();
         table.tell(&rendered, &mut answer);
-        assert_eq!((&answer["x-forwarded-user"], &answer["x-auth-request-user"]), (
-            &HeaderValue::from_static("one"),
-            &HeaderValue::from_static("other")
-        ));
+        assert_eq!(
+            (&answer["x-forwarded-user"], &answer["x-auth-request-user"]),
+            (&HeaderValue::from_static("one"), &HeaderValue::from_static("other"))
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod balancer;
 mod browser;
 mod client;
 mod daemon;
+pub mod envoy;
 pub mod http2;
 mod process;
 pub mod redis;
