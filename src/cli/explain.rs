@@ -273,7 +273,10 @@ impl<'a> Report<'a> {
         }
         match &self.route {
             Some(Route { index, name, upstream }) => {
-                let leads = upstream.map_or_else(|| "is only asked about by front proxies".to_owned(), |upstream| format!("leads to {upstream}"));
+                let leads = upstream.map_or_else(
+                    || "is only asked about by front proxies".to_owned(),
+                    |upstream| format!("leads to {upstream}"),
+                );
                 writeln!(text, "route[{index}] {name} {leads}")?;
             },
             None => writeln!(text, "no route is asked")?,

@@ -146,7 +146,8 @@ impl Config {
             problems.extend(upstream.problems(&format!("upstream.{name}")));
         }
         for (index, route) in self.route.iter().enumerate() {
-            problems.extend(route.problems(&format!("route[{index}]")));
+            let key = format!("route[{index}]");
+            problems.extend(route.problems(&key, !self.server.trusted_proxies.0.is_empty()));
         }
         let open = self.secrets().filter(|(_, secret)| secret.is_open());
         problems.extend(open.map(|(key, _)| {

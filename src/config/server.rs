@@ -93,18 +93,14 @@ impl Server {
             let message = "the admin listener needs an address of its own";
             problems.push(Problem::error("server.admin", message));
         }
-        problems.extend(self.ext_authz.and_then(|address| self.ext_authz_problem(address)));
-        problems
-    }
-
-    fn ext_authz_problem(&self, address: SocketAddr) -> Option<Problem> {
-        let key = "server.ext_authz";
-        if address.port() != 0 && [self.listen, self.admin].contains(&address) {
-            return Some(Problem::error(key, "Envoy's listener needs an address of its own"));
+        let is_taken = |address: &SocketAddr| {
+            address.port() != 0 && [self.listen, self.admin].contains(address)
+        };
+        if self.ext_authz.as_ref().is_some_and(is_taken) {
+            let message = "Envoy's listener needs an address of its own";
+            problems.push(Problem::error("server.ext_authz", message));
         }
-        let help = "name the networks of Envoy in `server.trusted_proxies`";
-        let nobody = self.trusted_proxies.0.is_empty();
-        nobody.then(|| Problem::error(key, "nobody may ask there").help(help))
+        problems
     }
 }
 

@@ -90,7 +90,7 @@ mod tests {
     use crate::{config::AccessLevel, identity::Membership};
 
     fn verdict(query: &str) -> &'static str {
-        let membership = |path: &str| Membership { path: path.into(), level: AccessLevel::Guest };
+        let membership = |path: &str| Membership { path: path.into(), level: AccessLevel::GUEST };
         let identity = Identity {
             email: Some("ada@example.com".into()),
             groups: vec![membership("acme/web"), membership("tools")],

@@ -212,7 +212,7 @@ impl Draft<'_> {
         self.problems.push(Problem::error(key, message));
     }
 
-    fn advise(&mut self, key: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
+    fn advise(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(Problem::error(key, message).help(help));
     }
 

@@ -20,7 +20,11 @@ pub struct Words {
 }
 
 impl Words {
-    pub(super) const fn new(title: &'static str, detail: &'static str, advice: &'static str) -> Self {
+    pub(super) const fn new(
+        title: &'static str,
+        detail: &'static str,
+        advice: &'static str,
+    ) -> Self {
         Self { title, detail: Cow::Borrowed(detail), advice, operator: None }
     }
 

@@ -18,6 +18,7 @@ mod expiry;
 mod explain;
 mod ext_authz;
 mod facts;
+mod forward_auth;
 mod headers;
 mod hooks;
 mod http1;

@@ -8,6 +8,7 @@ mod browser;
 mod client;
 mod daemon;
 pub mod envoy;
+mod front;
 pub mod http2;
 mod process;
 pub mod redis;
@@ -37,6 +38,7 @@ use tokio::{
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
+    front::Arrived,
     http2::Http2,
     process::{Process, appears, check, labgate, outcome},
     served::Served,
