@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     async fn read(bytes: &'static [u8]) -> Result<Bytes, Code> {
-        read_message(Body::full(bytes), 4, Duration::from_secs(60)).await
+        read_message(Body::full(bytes), 4, Duration::from_mins(1)).await
     }
 
     #[tokio::test]

@@ -167,7 +167,7 @@ async fn cookies_go_on_whole_or_not_at_all() {
     assert_eq!(rest(&[b"a=1; b=2"]).await, (None, false), "nothing of labgate's");
     assert_eq!(rest(&[session.as_bytes()]).await, (None, true));
     let lines = [format!("a=1; {session}"), "b=2; c=\"x; y\"".into()];
-    let lines = lines.each_ref().map(|line| line.as_bytes());
+    let lines = lines.each_ref().map(String::as_bytes);
     assert_eq!(rest(&lines).await, (Some("a=1; b=2; c=\"x; y\"".into()), false));
     assert_eq!(rest(&[b"labgate=x; a=1", b"__Host-labgate-attempt-x=y"]).await.0.unwrap(), "a=1");
     // Envoy can't be told what is no text.
@@ -367,6 +367,16 @@ async fn paths_that_others_read_differently_are_not_public() {
     for (scheme, expected) in [("", 200), ("HTTPS", 200), ("javascript", 400)] {
         let question = Question { scheme: scheme.into(), ..Question::get("/open") };
         assert_eq!(ask(envoy(&lab), &question).await.status(), expected, "{scheme}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_is_public_odd_paths_are_refused_all_the_same() {
+    let routes =
+        "[[route]]\nallow = \"public\"\n[[route]]\npath = \"/private\"\nallow = \"signed-in\"\n";
+    let lab = Setup::default().server(ON).routes(routes).start().await;
+    for path in ["/bytes/x/..;/private", "/bytes/../private", "/bytes/..%2fprivate", "/x//y"] {
+        assert_eq!(ask(envoy(&lab), &Question::get(path)).await.status(), 400, "{path}");
     }
 }
 

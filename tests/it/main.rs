@@ -14,6 +14,7 @@ mod browser;
 mod cli;
 mod deploy;
 mod drain;
+mod envoy;
 mod expiry;
 mod explain;
 mod ext_authz;

@@ -193,8 +193,8 @@ impl Verdict {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let sent = question.headers.iter().map(|(name, value)| (name.clone(), text(value)));
         let kept = sent.filter(|(name, _)| !self.set.contains_key(name));
-        let set = self.set.iter().map(|(name, value)| (name.clone(), value.clone()));
-        kept.chain(set).filter(|(name, _)| !self.removed.contains(name)).collect()
+        let own = self.set.iter().map(|(name, value)| (name.clone(), value.clone()));
+        kept.chain(own).filter(|(name, _)| !self.removed.contains(name)).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 mod balancer;
 mod browser;
 mod client;
-mod daemon;
+pub mod daemon;
 pub mod envoy;
 mod front;
 pub mod http2;
