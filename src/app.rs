@@ -1,11 +1,13 @@
 //! The running process: its listeners, the gate that answers now, the swap to another one on reload, and the drain at the end.
 //!
 //! ```text
-//! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core
+//! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core; as many again for Envoy's listener, if it is on
 //! background       GitLab calls, discovery, watched files, admin  one runtime
 //! ```
 //!
 //! What the configuration says is the gate's; what a process does about signals is `cli`'s.
+
+mod ext_authz;
 
 use std::{
     io,
@@ -25,11 +27,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
+use self::ext_authz::EnvoyFront;
 use crate::{
     accept::{self, Counts, Handler, Server},
     body::{Request, Response},
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     forward::Tunnels,
     gate::{BuildError, Env, Gate, Plan, Shared},
     target::Peer,
@@ -44,7 +47,8 @@ pub struct App {
     front: Arc<Front>,
     shared: Arc<Shared>,
     server: Arc<Server>,
-    admin: Arc<Server>,
+    /// Where Envoy asks, if it does.
+    ext_authz: Option<(SocketAddr, Arc<Server>)>,
     health: Arc<Health>,
     config: Config,
     tasks: JoinSet<()>,
@@ -91,36 +95,49 @@ impl App {
         cores: usize,
         env: Env<'_>,
     ) -> Result<Self, AppError> {
+        let addr = listener.local_addr()?;
         let config = plan.config.clone();
         let limits = &config.server.limits;
         let shared = Shared::new(limits, clock, background.clone(), cores)?;
         let gate = Arc::new(Gate::build(plan, &shared, env)?);
         let admin_listener = accept::bind(config.server.admin)?;
+        let envoy_listener = config.server.ext_authz.map(accept::bind).transpose()?;
         let front = Arc::new(Front { gate: ArcSwap::new(gate.clone()) });
         let settings = accept::Settings::from(&config.server);
         let server = Arc::new(Server::start(&front, &settings, cores)?);
         let health = Arc::new(Health::default());
+        let mut listeners = vec![(server.clone(), listener)];
+        let mut ext_authz = None;
+        if let Some(listener) = envoy_listener {
+            let patience = config.server.timeouts.header;
+            let envoy = EnvoyFront { front: front.clone(), health: health.clone(), patience };
+            let envoy = Arc::new(Server::start(&Arc::new(envoy), &settings, cores)?);
+            ext_authz = Some((listener.local_addr()?, envoy.clone()));
+            listeners.push((envoy, listener));
+        }
         let admin = Arc::new(AdminFront {
             admin: Admin { health: health.clone(), metrics: shared.metrics.clone() },
             tunnels: shared.tunnels.clone(),
-            connections: server.counts().clone(),
+            connections: listeners.iter().map(|(server, _)| server.counts().clone()).collect(),
             told: Default::default(),
         });
         let admin = Arc::new(Server::start(&admin, &admin_settings(), 1)?);
+        let admin_addr = admin_listener.local_addr()?;
+        listeners.push((admin, admin_listener));
         let mut app = Self {
-            addr: listener.local_addr()?,
-            admin_addr: admin_listener.local_addr()?,
+            addr,
+            admin_addr,
             front,
             shared,
             server,
-            admin,
+            ext_authz,
             health,
             config,
             tasks: JoinSet::new(),
             watches: JoinSet::new(),
             trouble: watch::Sender::new(None),
         };
-        app.accept(background, listener, admin_listener);
+        app.accept(background, listeners);
         app.watch(background, &gate);
         app.review_tunnels(background);
         app.shared.metrics.reloaded(app.shared.clock.now());
@@ -136,6 +153,11 @@ impl App {
     /// Where `/livez`, `/readyz` and `/metrics` are.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
+    }
+
+    /// Where Envoy asks, if it does.
+    pub fn ext_authz_addr(&self) -> Option<SocketAddr> {
+        self.ext_authz.as_ref().map(|(addr, _)| *addr)
     }
 
     /// What operators see.
@@ -162,10 +184,11 @@ impl App {
         background: &Handle,
         env: Env<'_>,
     ) -> Result<(), BuildError> {
-        let server = &plan.config.server;
-        let kept = &self.config.server;
-        if server.listen != kept.listen || server.admin != kept.admin {
-            tracing::warn!("`server.listen` and `server.admin` change with a restart only");
+        let addresses = |server: &config::Server| (server.listen, server.admin, server.ext_authz);
+        if addresses(&plan.config.server) != addresses(&self.config.server) {
+            tracing::warn!(
+                "`server.listen`, `server.admin` and `server.ext_authz` change with a restart only"
+            );
         }
         let gate = Arc::new(Gate::build(plan, &self.shared, env)?);
         self.front.gate.store(gate.clone());
@@ -184,16 +207,22 @@ impl App {
         let timeouts = &self.config.server.timeouts;
         self.health.drain();
         sleep(timeouts.drain_delay).await;
-        let left = self.server.drain(timeouts.drain).await;
+        let envoy = async {
+            match &self.ext_authz {
+                Some((_, server)) => server.drain(timeouts.drain).await,
+                None => 0,
+            }
+        };
+        let (left, of_envoy) = tokio::join!(self.server.drain(timeouts.drain), envoy);
+        let left = left + of_envoy;
         self.shared.tunnels.end();
         // What was renewed for the last requests must not go with this process.
         self.shared.settle(SETTLE).await;
         left
     }
 
-    fn accept(&mut self, background: &Handle, listener: TcpListener, admin: TcpListener) {
-        for (server, listener) in [(&self.server, listener), (&self.admin, admin)] {
-            let server = server.clone();
+    fn accept(&mut self, background: &Handle, listeners: Vec<(Arc<Server>, TcpListener)>) {
+        for (server, listener) in listeners {
             let serve = async move {
                 if let Err(error) = server.accept(listener).await {
                     tracing::error!(%error, "no connections can be accepted");
@@ -293,7 +322,7 @@ impl Handler for Front {
 struct AdminFront {
     admin: Admin,
     tunnels: Arc<Tunnels>,
-    connections: Arc<Counts>,
+    connections: Vec<Arc<Counts>>,
     /// What of these counts the metrics know already.
     told: [AtomicU64; 2],
 }
@@ -301,13 +330,16 @@ struct AdminFront {
 impl Handler for AdminFront {
     async fn handle(&self, request: &mut Request, _: SocketAddr, _: usize) -> Response {
         let metrics = &self.admin.metrics;
-        metrics.open(self.connections.open.load(Ordering::Relaxed), self.tunnels.open());
+        let open = self.connections.iter().map(|counts| counts.open.load(Ordering::Relaxed));
+        metrics.open(open.sum(), self.tunnels.open());
+        let sum = |count: fn(&Counts) -> &AtomicU64| {
+            self.connections.iter().map(|counts| count(counts).load(Ordering::Relaxed)).sum::<u64>()
+        };
         let reached = [
-            ("connections", &self.connections.turned_away),
-            ("headers", &self.connections.large_heads),
+            ("connections", sum(|counts| &counts.turned_away)),
+            ("headers", sum(|counts| &counts.large_heads)),
         ];
         for ((limit, count), told) in reached.into_iter().zip(&self.told) {
-            let count = count.load(Ordering::Relaxed);
             let told = told.swap(count, Ordering::Relaxed);
             metrics.limit_reached_often(limit, count.saturating_sub(told));
         }

@@ -53,6 +53,7 @@ pub(super) const PLAIN: &[&str] = &[
     "drain_delay",
     "email",
     "email_domain",
+    "ext_authz",
     "external",
     "format",
     "forward_params",

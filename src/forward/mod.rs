@@ -31,7 +31,7 @@ use self::{
 };
 pub use self::{
     exchange::Reserved,
-    headers::{Caller, Passage, prepare},
+    headers::{Caller, Passage, misleads, prepare},
     tunnels::{Held, Holder, Tunnels},
 };
 use crate::{

@@ -11,6 +11,7 @@
 mod build;
 mod endpoints;
 mod explain;
+mod ext_authz;
 mod forward_auth;
 mod guard;
 mod hand_over;
@@ -45,7 +46,7 @@ use crate::{
     authorize::UsersFiles,
     body::{Request, Response},
     clock::Timestamp,
-    config::HostAndPort,
+    config::{Dialect, HostAndPort},
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
@@ -116,27 +117,11 @@ impl Gate {
             (Err(refusal), _) => Err(refusal),
         };
         let mut response = answer.unwrap_or_else(|refusal| {
-            story.refused(&refusal);
-            if let Refusal::Exhausted(limit) = refusal {
-                self.shared.metrics.limit_reached(limit);
-            }
-            let again = story.again.take();
-            let voice = Voice {
-                html: html || story.page,
-                request_id: story.request_id.as_str(),
-                prefix: &self.prefix,
-                again: again.as_deref(),
-                front: question.as_ref().and_then(Question::dialect),
-            };
-            respond::refuse(&refusal, &voice)
+            let front = question.as_ref().and_then(Question::dialect);
+            self.refuse(&refusal, html, front, &mut story)
         });
         finish(&mut response, &mut story);
-        let metrics = match (story.decision, story.route) {
-            (_, Some(route)) => &route.metrics,
-            (Decision::Own, None) => &self.own,
-            (_, None) => &self.none,
-        };
-        story.tell(&response, began.elapsed(), metrics);
+        self.tell(&story, &response, began);
         response
     }
 
@@ -161,6 +146,39 @@ impl Gate {
             "gitlab.{name} is labgate's development GitLab, where anybody is whoever they say; \
              listen on loopback, or set `gitlab.{name}.insecure_allow_development_gitlab = true`"
         ))
+    }
+
+    /// The answer that says `refusal`, to somebody who prefers a page or not; a front proxy passes it on, perhaps.
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        html: bool,
+        front: Option<Dialect>,
+        story: &mut Story<'_>,
+    ) -> Response {
+        story.refused(refusal);
+        if let Refusal::Exhausted(limit) = refusal {
+            self.shared.metrics.limit_reached(limit);
+        }
+        let again = story.again.take();
+        let voice = Voice {
+            html: html || story.page,
+            request_id: story.request_id.as_str(),
+            prefix: &self.prefix,
+            again: again.as_deref(),
+            front,
+        };
+        respond::refuse(refusal, &voice)
+    }
+
+    /// Tells the log and the metrics.
+    fn tell(&self, story: &Story<'_>, response: &Response, began: Instant) {
+        let metrics = match (story.decision, story.route) {
+            (_, Some(route)) => &route.metrics,
+            (Decision::Own, None) => &self.own,
+            (_, None) => &self.none,
+        };
+        story.tell(response, began.elapsed(), metrics);
     }
 
     async fn answer<'g>(
@@ -330,8 +348,7 @@ impl Gate {
             relayed: target.relayed,
         };
         let headers = request.headers_mut();
-        self.headers.strip(headers);
-        self.cookie.strip(headers, &permit.who().others);
+        self.clean(headers, permit);
         let passage = forward::prepare(request, &caller)?;
         let headers = request.headers_mut();
         if let Some(identity) = permit.who().identity() {
@@ -341,6 +358,12 @@ impl Gate {
         }
         headers.insert(REQUEST_ID, story.request_id.to_header());
         Ok(passage)
+    }
+
+    /// Removes from a request what only labgate may say, and what is for labgate alone.
+    fn clean(&self, headers: &mut HeaderMap, permit: &Permit<'_>) {
+        self.headers.strip(headers);
+        self.cookie.strip(headers, &permit.who().others);
     }
 
     fn request_id(&self, target: Option<&Target>, request: &Request) -> RequestId {

@@ -47,6 +47,21 @@ impl HeaderTable {
         // Each may come twice, and all names together take some hundred bytes.
         let whole: usize = rendered.iter().map(length).sum();
         let longest = if whole * 2 <= ROOM { ROOM } else { LONGEST };
+        self.tell_up_to(longest, rendered, answer)
+    }
+
+    /// The same for a proxy that has room for all of it.
+    pub fn tell_all(&self, rendered: &[(HeaderName, HeaderValue)], answer: &mut HeaderMap) {
+        self.tell_up_to(usize::MAX, rendered, answer);
+    }
+
+    /// Whether a list was cut.
+    fn tell_up_to(
+        &self,
+        longest: usize,
+        rendered: &[(HeaderName, HeaderValue)],
+        answer: &mut HeaderMap,
+    ) -> bool {
         let mut was_cut = false;
         for (name, _) in &self.written {
             let value = rendered.iter().find(|(other, _)| other == name).map(|(_, value)| value);
