@@ -26,6 +26,9 @@ fn report(plan: &Plan) -> anyhow::Result<String> {
     if matches!(plan.config.session.store, StoreKind::Memory) {
         text.push_str(ALONE);
     }
+    if plan.config.identity.assertion.is_some() {
+        text.push_str(&assertion(plan));
+    }
     for (name, gitlab) in &plan.config.gitlab {
         text.push('\n');
         for line in registration(plan, name, gitlab).lines() {
@@ -41,6 +44,20 @@ const ALONE: &str = "
 # With several replicas a cookie that was signed out at one is good at the others until GitLab or `lifetime` ends it:
 # give them one store, `store = { redis = \"rediss://…\" }`.
 ";
+
+/// What applications need to know that check assertions.
+fn assertion(plan: &Plan) -> String {
+    let server = &plan.config.server;
+    let public = server.public_url.as_ref().map(|url| url.origin().ascii_serialization());
+    let issuer = public.unwrap_or_else(|| "scheme, host and port that the browser sees".into());
+    let keys = format!("{}/jwks.json", server.prefix);
+    format!(
+        "
+# [identity] assertion: ES256; iss is {issuer}; aud is the host of the route, without a port.
+# Its keys are at {keys} of every host, and of labgate's own address.
+"
+    )
+}
 
 /// What to tell GitLab when the application is registered, or to compare with what was told.
 fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {

@@ -64,7 +64,6 @@ pub(super) const PLAIN: [&str; 64] = [
     "hide_rules",
     "host",
     "http2_streams",
-    "identity",
     "idle",
     "idle_timeout",
     "insecure_allow_all_of_gitlab_com",
@@ -79,6 +78,7 @@ pub(super) const PLAIN: [&str; 64] = [
     "name",
     "path",
     "prefix",
+    "presets",
     "project",
     "public_url",
     "recheck",
@@ -117,10 +117,9 @@ pub(super) fn later(table: &str, name: &str) -> bool {
     LATER.iter().any(|(known, names)| *known == table && names.contains(&name))
 }
 
-const LATER: [(&str, &[&str]); 7] = [
+const LATER: [(&str, &[&str]); 6] = [
     ("Server", &["ext_authz", "tls", "sign_in_host"]),
     ("GitLab", &["tokens", "api"]),
-    ("Identity", &["assertion"]),
     ("Upstream", &["health"]),
     ("Route", &["basic"]),
     ("Rule", &["ci_project", "ci_namespace", "ref", "ref_protected", "environment"]),

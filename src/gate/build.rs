@@ -9,6 +9,7 @@ use super::{
     Gate, Route,
     pace::Pace,
     plan::{Env, Plan},
+    tell::Asserting,
 };
 use crate::{
     authenticate::{Authenticator, Flights, Refresher, SignIns},
@@ -35,7 +36,7 @@ pub struct Shared {
     pub(super) request_ids: RequestIds,
     background: Handle,
     cores: usize,
-    random: Random,
+    pub(super) random: Random,
     /// What outruns the cookies.
     pub store: Arc<Store>,
     activity: Arc<Activity>,
@@ -130,7 +131,8 @@ impl Gate {
         let providers = providers(&plan, shared, env)?;
         let upstreams = upstreams(&plan, shared)?;
         let store_settings = plan.store.clone();
-        let Plan { config, public, trust, headers, keys, hooks, routes, users, .. } = plan;
+        let Plan { config, public, trust, headers, assertions, keys, hooks, routes, users, .. } =
+            plan;
         let keys = Arc::new(keys);
         let means = Means {
             keys: keys.clone(),
@@ -185,6 +187,7 @@ impl Gate {
             routes,
             authenticator,
             headers,
+            asserting: assertions.map(Asserting::new),
             cookie,
             public,
             trust,

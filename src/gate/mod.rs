@@ -16,7 +16,9 @@ mod hooks;
 mod pace;
 mod permit;
 mod plan;
+mod ready;
 mod story;
+mod tell;
 mod tunnels;
 
 use std::{
@@ -34,7 +36,7 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{hooks::HookSecret, permit::NoPermit, story::Story};
+use self::{hooks::HookSecret, permit::NoPermit, story::Story, tell::Asserting};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
@@ -58,6 +60,8 @@ pub struct Gate {
     routes: RouteTable<Route>,
     authenticator: Authenticator,
     headers: HeaderTable,
+    /// Who signs assertions, if anybody does.
+    asserting: Option<Asserting>,
     cookie: SessionCookie,
     public: Option<Origin>,
     trust: Trust,
@@ -166,7 +170,7 @@ impl Gate {
             },
         };
         story.permitted(&permit);
-        let passage = self.outgoing(target, request, peer, &permit, story)?;
+        let passage = self.outgoing(target, request, peer, &permit, now, story)?;
         let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
         let session = &permit.who().session;
@@ -281,6 +285,7 @@ impl Gate {
         request: &mut Request,
         peer: Peer,
         permit: &Permit<'_>,
+        now: Timestamp,
         story: &Story<'_>,
     ) -> Result<Passage, Refusal> {
         let caller = forward::Caller {
@@ -297,11 +302,7 @@ impl Gate {
         self.cookie.strip(headers, &permit.who().others);
         let passage = forward::prepare(request, &caller)?;
         let headers = request.headers_mut();
-        if let Some(identity) = permit.who().identity() {
-            for (name, value) in permit.who().told.get_or_init(|| self.headers.render(identity)) {
-                headers.insert(name.clone(), value.clone());
-            }
-        }
+        self.tell(permit, target, now, headers)?;
         headers.insert(REQUEST_ID, story.request_id.to_header());
         Ok(passage)
     }

@@ -6,7 +6,7 @@
 //!         ─▶ problem document    everybody else (RFC 9457)
 //! ```
 //!
-//! Every answer is `no-store`, can't be framed or sniffed, and loads nothing. The words are `refusal`'s; which answer is due is decided by the gate.
+//! Every answer but public keys is `no-store`; none can be framed or sniffed, or loads anything. The words are `refusal`'s; which answer is due is decided by the gate.
 
 mod answer;
 mod caller;
@@ -15,7 +15,7 @@ mod problem;
 mod style;
 
 pub use self::{
-    answer::{done, json, redirect, see_other},
+    answer::{done, json, key_set, redirect, see_other},
     caller::{is_navigation, prefers_html},
     pages::{Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_out_page},
 };

@@ -400,9 +400,7 @@ impl std::fmt::Debug for Remote {
 
 /// The name of a session in Redis; what logs say of it is how this begins.
 pub(super) fn hash(id: &SessionId) -> String {
-    let digest = id.digest();
-    let half = digest.first_chunk().expect("16 of 32 bytes");
-    format!("{:032x}", u128::from_be_bytes(*half))
+    id.alias()
 }
 
 fn script(text: &str) -> Script {

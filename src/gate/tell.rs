@@ -1,0 +1,125 @@
+//! What upstreams are told about the user: the headers of `[identity.headers]`, the assertion and the access token among them.
+//!
+//! ```text
+//! lasting   username, groups …    rendered once for a session's cookie
+//! passing   assertion             signed once for a session, an origin and half a lifetime, then ready
+//!           access_token          as the session has it, on routes that ask for it
+//! ```
+
+use http::{HeaderMap, HeaderValue};
+
+use super::{Gate, Permit, ready::Ready};
+use crate::{
+    clock::Timestamp,
+    identity::{Assertions, Identity, Occasion, Passing},
+    refusal::Refusal,
+    session::Session,
+    target::Target,
+};
+
+/// Signs assertions and keeps those that can be handed on again.
+#[derive(Debug)]
+pub(super) struct Asserting {
+    assertions: Assertions,
+    ready: Ready,
+}
+
+impl Asserting {
+    pub(super) fn new(assertions: Assertions) -> Self {
+        Self { assertions, ready: Ready::default() }
+    }
+
+    /// The public keys as a JWKS document.
+    pub(super) fn published(&self) -> &str {
+        self.assertions.published()
+    }
+}
+
+impl Gate {
+    /// Says in `headers`, from which everything like it was stripped, who holds `permit`; nothing if nobody does.
+    ///
+    /// # Errors
+    /// When an assertion is wanted and can't be made: an application that relies on it must not be asked without.
+    pub(super) fn tell(
+        &self,
+        permit: &Permit<'_>,
+        target: &Target,
+        now: Timestamp,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Refusal> {
+        let who = permit.who();
+        let Some(identity) = who.identity() else { return Ok(()) };
+        for (name, value) in who.told.get_or_init(|| self.headers.render(identity)) {
+            headers.insert(name.clone(), value.clone());
+        }
+        match (&who.session, self.headers.has_passing()) {
+            (Some(session), true) => {
+                self.tell_passing(session, permit.route().access_token, target, now, headers)
+            },
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    fn tell_passing(
+        &self,
+        session: &Session,
+        with_token: bool,
+        target: &Target,
+        now: Timestamp,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Refusal> {
+        let assertion = match &self.asserting {
+            Some(asserting) if self.headers.asserts() => {
+                Some(self.assertion(asserting, session, target, now)?)
+            },
+            Some(_) | None => None,
+        };
+        let tokens = &session.tokens;
+        let good = with_token && now < tokens.expires;
+        let passing = Passing {
+            assertion: assertion.as_ref(),
+            access_token: good.then(|| tokens.access.as_str()),
+        };
+        for (name, value) in self.headers.render_passing(&session.identity, passing) {
+            headers.insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// An assertion for the host of `target` that is good for another half of its lifetime.
+    fn assertion(
+        &self,
+        asserting: &Asserting,
+        session: &Session,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<HeaderValue, Refusal> {
+        if let Some(ready) = asserting.ready.get(session, &target.origin, now) {
+            return Ok(ready);
+        }
+        let made = self.signed(&asserting.assertions, session, &session.identity, target, now);
+        let (value, until) = made.map_err(Refusal::Internal)?;
+        self.shared.metrics.assertion_signed();
+        asserting.ready.put(session, &target.origin, value.clone(), now, until);
+        Ok(value)
+    }
+
+    fn signed(
+        &self,
+        assertions: &Assertions,
+        session: &Session,
+        identity: &Identity,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<(HeaderValue, Timestamp), Box<dyn std::error::Error + Send + Sync>> {
+        let issuer = self.public.as_ref().unwrap_or(&target.origin).to_string();
+        let occasion = Occasion {
+            issuer: &issuer,
+            audience: &target.origin.host,
+            session: &session.id.alias(),
+            id: self.shared.random.bytes()?,
+            now,
+        };
+        Ok(assertions.sign(identity, &occasion)?)
+    }
+}
