@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core
+//! one for each API accept ─▶ ApiFront ─▶ the current Gate        one runtime
 //! background       GitLab calls, discovery, watched files, admin  one runtime
 //! ```
 //!
 //! What the configuration says is the gate's; what a process does about signals is `cli`'s.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     sync::{
@@ -45,6 +47,7 @@ pub struct App {
     shared: Arc<Shared>,
     server: Arc<Server>,
     admin: Arc<Server>,
+    apis: BTreeMap<String, ApiListener>,
     health: Arc<Health>,
     config: Config,
     tasks: JoinSet<()>,
@@ -107,6 +110,7 @@ impl App {
             told: Default::default(),
         });
         let admin = Arc::new(Server::start(&admin, &admin_settings(), 1)?);
+        let apis = apis(&config, &front)?;
         let mut app = Self {
             addr: listener.local_addr()?,
             admin_addr: admin_listener.local_addr()?,
@@ -114,6 +118,7 @@ impl App {
             shared,
             server,
             admin,
+            apis,
             health,
             config,
             tasks: JoinSet::new(),
@@ -136,6 +141,11 @@ impl App {
     /// Where `/livez`, `/readyz` and `/metrics` are.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
+    }
+
+    /// Where applications reach the API of the GitLab called `gitlab`, if they may.
+    pub fn api_addr(&self, gitlab: &str) -> Option<SocketAddr> {
+        self.apis.get(gitlab).map(|api| api.addr)
     }
 
     /// What operators see.
@@ -167,6 +177,9 @@ impl App {
         if server.listen != kept.listen || server.admin != kept.admin {
             tracing::warn!("`server.listen` and `server.admin` change with a restart only");
         }
+        if api_listens(&plan.config) != api_listens(&self.config) {
+            tracing::warn!("`gitlab.NAME.api.listen` changes with a restart only");
+        }
         let gate = Arc::new(Gate::build(plan, &self.shared, env)?);
         self.front.gate.store(gate.clone());
         self.watch(background, &gate);
@@ -192,7 +205,11 @@ impl App {
     }
 
     fn accept(&mut self, background: &Handle, listener: TcpListener, admin: TcpListener) {
-        for (server, listener) in [(&self.server, listener), (&self.admin, admin)] {
+        let mut all = vec![(&self.server, listener), (&self.admin, admin)];
+        for api in self.apis.values_mut() {
+            all.extend(api.listener.take().map(|listener| (&api.server, listener)));
+        }
+        for (server, listener) in all {
             let server = server.clone();
             let serve = async move {
                 if let Err(error) = server.accept(listener).await {
@@ -314,6 +331,52 @@ impl Handler for AdminFront {
         self.admin.handle(request)
     }
 }
+
+/// One GitLab's API for applications.
+#[derive(Debug)]
+struct ApiListener {
+    addr: SocketAddr,
+    server: Arc<Server>,
+    /// Until it accepts.
+    listener: Option<TcpListener>,
+}
+
+/// Gives every call of an application to the gate that is current when it comes.
+#[derive(Debug)]
+struct ApiFront {
+    front: Arc<Front>,
+    gitlab: String,
+}
+
+impl Handler for ApiFront {
+    async fn handle(&self, request: &mut Request, addr: SocketAddr, core: usize) -> Response {
+        let gate = self.front.gate.load_full();
+        gate.relay(&self.gitlab, request, Peer { addr, core }).await
+    }
+}
+
+/// Listeners of the APIs that `config` names.
+fn apis(config: &Config, front: &Arc<Front>) -> io::Result<BTreeMap<String, ApiListener>> {
+    let mut settings = accept::Settings::from(&config.server);
+    settings.connections = settings.connections.min(API_CONNECTIONS);
+    let mut listeners = BTreeMap::new();
+    for (name, listen) in api_listens(config) {
+        let listener = accept::bind(listen)?;
+        let front = Arc::new(ApiFront { front: front.clone(), gitlab: name.clone() });
+        let server = Arc::new(Server::start(&front, &settings, 1)?);
+        let addr = listener.local_addr()?;
+        listeners.insert(name, ApiListener { addr, server, listener: Some(listener) });
+    }
+    Ok(listeners)
+}
+
+fn api_listens(config: &Config) -> BTreeMap<String, SocketAddr> {
+    let gitlabs = config.gitlab.iter();
+    gitlabs.filter_map(|(name, gitlab)| Some((name.clone(), gitlab.api.as_ref()?.listen))).collect()
+}
+
+/// Connections of applications to one API at once.
+const API_CONNECTIONS: usize = 256;
 
 fn admin_settings() -> accept::Settings {
     accept::Settings {

@@ -84,6 +84,14 @@ fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
         lines.push("read_api is needed by".into());
         lines.extend(rules.into_iter().map(|rule| format!("  {rule}")));
     }
+    if let Some(api) = &gitlab.api {
+        let methods: Vec<_> = api.methods().iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "Its API for applications: http://{}/api/ ({})",
+            api.listen,
+            methods.join(", ")
+        ));
+    }
     lines.extend(plan.hook_url(name).map(|url| format!("URL of its system hook: {url}")));
     lines.join("\n")
 }

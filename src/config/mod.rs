@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     document::Document,
-    gitlab::GitLab,
+    gitlab::{Api, GitLab},
     identity::{Assertion, Identity},
     names::nearest,
     policy::{Allow, Rule},

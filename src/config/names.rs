@@ -37,9 +37,10 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 64] = [
+pub(super) const PLAIN: [&str; 65] = [
     "admin",
     "allow",
+    "api",
     "authorize_params",
     "base_url",
     "ca",
@@ -119,7 +120,7 @@ pub(super) fn later(table: &str, name: &str) -> bool {
 
 const LATER: [(&str, &[&str]); 6] = [
     ("Server", &["ext_authz", "tls", "sign_in_host"]),
-    ("GitLab", &["tokens", "api"]),
+    ("GitLab", &["tokens"]),
     ("Upstream", &["health"]),
     ("Route", &["basic"]),
     ("Rule", &["ci_project", "ci_namespace", "ref", "ref_protected", "environment"]),

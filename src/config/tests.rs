@@ -156,6 +156,9 @@ fn keys(
         if field.kind == "StoreKind" {
             conditions(&structs["RedisStore"], "Or a table of:", text);
         }
+        if field.kind == "Option<Api>" {
+            conditions(&structs["Api"], "A table of:", text);
+        }
         if field.kind == "Option<Assertion>" {
             conditions(&structs["Assertion"], "A table of:", text);
         }

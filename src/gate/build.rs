@@ -9,6 +9,7 @@ use super::{
     Gate, Route,
     pace::Pace,
     plan::{Env, Plan},
+    relay::Relay,
     tell::Asserting,
 };
 use crate::{
@@ -176,6 +177,11 @@ impl Gate {
             entry.with(Route::new(&entry.value, upstream, metrics, upstream_metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
+        let apis = config.gitlab.iter().filter_map(|(name, gitlab)| {
+            let api = gitlab.api.as_ref()?;
+            Some((name.clone(), Relay::new(api.methods())))
+        });
+        let apis = apis.collect();
         let development = config
             .gitlab
             .into_iter()
@@ -196,6 +202,8 @@ impl Gate {
             own: shared.metrics.route("labgate"),
             none: shared.metrics.route("none"),
             users,
+            apis,
+            relayed: shared.metrics.route("api"),
             development: development.collect(),
             exposed: !config.server.listen.ip().is_loopback(),
         })

@@ -17,6 +17,7 @@ mod pace;
 mod permit;
 mod plan;
 mod ready;
+mod relay;
 mod story;
 mod tell;
 mod tunnels;
@@ -36,7 +37,7 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{hooks::HookSecret, permit::NoPermit, story::Story, tell::Asserting};
+use self::{hooks::HookSecret, permit::NoPermit, relay::Relay, story::Story, tell::Asserting};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
@@ -71,6 +72,9 @@ pub struct Gate {
     own: Arc<RouteMetrics>,
     none: Arc<RouteMetrics>,
     users: UsersFiles,
+    /// GitLabs whose API applications may call, and how.
+    apis: BTreeMap<String, Relay>,
+    relayed: Arc<RouteMetrics>,
     /// GitLabs that may be development ones.
     development: BTreeSet<String>,
     /// Whether others than this machine can connect.

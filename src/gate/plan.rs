@@ -2,6 +2,7 @@
 //!
 //! What one table shows by itself, such as a missing key, `config` has told already; here it is only no part of the plan.
 
+mod api;
 mod gitlab;
 mod identity;
 mod route;
@@ -192,6 +193,7 @@ impl Draft<'_> {
         self.server();
         self.session();
         let secrets = self.gitlabs();
+        self.apis();
         let hooks = self.hooks();
         let keys = self.keys();
         let store = self.store();

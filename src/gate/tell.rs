@@ -6,12 +6,14 @@
 //!           access_token          as the session has it, on routes that ask for it
 //! ```
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue};
 
 use super::{Gate, Permit, ready::Ready};
 use crate::{
     clock::Timestamp,
-    identity::{Assertions, Identity, Occasion, Passing},
+    identity::{Asserted, AssertionError, Assertions, Identity, Occasion, Passing},
     refusal::Refusal,
     session::Session,
     target::Target,
@@ -25,6 +27,11 @@ pub(super) struct Asserting {
 }
 
 impl Asserting {
+    /// What an assertion of labgate's own says.
+    pub(super) fn read(&self, text: &str, now: Timestamp) -> Result<Asserted, AssertionError> {
+        self.assertions.read(text, now)
+    }
+
     pub(super) fn new(assertions: Assertions) -> Self {
         Self { assertions, ready: Ready::default() }
     }
@@ -62,7 +69,7 @@ impl Gate {
 
     fn tell_passing(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         with_token: bool,
         target: &Target,
         now: Timestamp,
@@ -90,7 +97,7 @@ impl Gate {
     fn assertion(
         &self,
         asserting: &Asserting,
-        session: &Session,
+        session: &Arc<Session>,
         target: &Target,
         now: Timestamp,
     ) -> Result<HeaderValue, Refusal> {
@@ -100,6 +107,10 @@ impl Gate {
         let made = self.signed(&asserting.assertions, session, &session.identity, target, now);
         let (value, until) = made.map_err(Refusal::Internal)?;
         self.shared.metrics.assertion_signed();
+        if !self.apis.is_empty() {
+            // Whoever shows it asks GitLab with this session's token.
+            self.shared.store.remember(session);
+        }
         asserting.ready.put(session, &target.origin, value.clone(), now, until);
         Ok(value)
     }

@@ -14,12 +14,15 @@ use std::time::Duration;
 
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+        UnparsedPublicKey,
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderValue;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -30,6 +33,7 @@ use crate::clock::Timestamp;
 #[derive(Debug)]
 pub struct Assertions {
     first: Key,
+    others: Vec<Key>,
     published: String,
     lifetime: Duration,
 }
@@ -56,6 +60,35 @@ impl AssertionKeyError {
             Self::NotP256(index) | Self::Twice(index) => *index,
         }
     }
+}
+
+/// What is read from an assertion of labgate's own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Asserted {
+    /// Who signed it: labgate's own URL, then.
+    #[serde(rename = "iss")]
+    pub issuer: String,
+    /// GitLab's URL, `#`, the user id.
+    #[serde(rename = "sub")]
+    pub subject: String,
+    /// Names the session.
+    #[serde(rename = "sid")]
+    pub session: String,
+    /// The name of the GitLab's table.
+    pub gitlab: String,
+    iat: Timestamp,
+    exp: Timestamp,
+}
+
+/// Why something is no good assertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssertionError {
+    /// It is none that a key of ours has signed.
+    #[error("it is not signed by labgate")]
+    Foreign,
+    /// Its time is over, or yet to come.
+    #[error("its time is over")]
+    Stale,
 }
 
 /// The library could not sign.
@@ -94,8 +127,30 @@ impl Assertions {
         }
         let published: Vec<_> = read.iter().map(Key::published).collect();
         let published = json!({ "keys": published }).to_string();
-        let first = read.into_iter().next().ok_or(AssertionKeyError::None)?;
-        Ok(Self { first, published, lifetime })
+        let mut read = read.into_iter();
+        let first = read.next().ok_or(AssertionKeyError::None)?;
+        Ok(Self { first, others: read.collect(), published, lifetime })
+    }
+
+    /// What `text` says, if a key of ours has signed it and it is good `now`. Of other headers than our own nothing is read: no algorithm, no key.
+    ///
+    /// # Errors
+    /// When it is no good assertion.
+    pub fn read(&self, text: &str, now: Timestamp) -> Result<Asserted, AssertionError> {
+        let foreign = AssertionError::Foreign;
+        let (message, signature) = text.rsplit_once('.').ok_or(foreign)?;
+        let (header, claims) = message.split_once('.').ok_or(foreign)?;
+        let mut keys = std::iter::once(&self.first).chain(&self.others);
+        let key = keys.find(|key| key.header == header).ok_or(foreign)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| foreign)?;
+        let public = key.pair.public_key().as_ref();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public)
+            .verify(message.as_bytes(), &signature)
+            .map_err(|_| foreign)?;
+        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| foreign)?;
+        let asserted: Asserted = serde_json::from_slice(&claims).map_err(|_| foreign)?;
+        let begun = asserted.iat <= now + LEEWAY;
+        if begun && now < asserted.exp { Ok(asserted) } else { Err(AssertionError::Stale) }
     }
 
     /// The public keys as a JWKS document: RFC 7517.
@@ -126,6 +181,21 @@ impl Assertions {
     }
 }
 
+/// How far the clocks of replicas may differ.
+const LEEWAY: Duration = Duration::from_mins(1);
+
+/// GitLab's URL, `#`, the user id.
+fn subject(identity: &Identity) -> String {
+    format!("{}#{}", identity.issuer.trim_end_matches('/'), identity.sub)
+}
+
+impl Asserted {
+    /// Whether it is about `identity`, whatever that is called by now.
+    pub fn is_about(&self, identity: &Identity) -> bool {
+        self.gitlab == identity.gitlab && self.subject == subject(identity)
+    }
+}
+
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -151,7 +221,7 @@ impl<'a> Claims<'a> {
         Self {
             iss: occasion.issuer,
             aud: occasion.audience,
-            sub: format!("{}#{}", identity.issuer.trim_end_matches('/'), identity.sub),
+            sub: subject(identity),
             sid: occasion.session,
             iat: occasion.now,
             exp: occasion.now + lifetime,
@@ -270,6 +340,57 @@ mod tests {
         let claims = said(&assertions, &nameless);
         for claim in ["name", "email", "groups"] {
             assert_eq!(claims.get(claim), None);
+        }
+    }
+
+    #[test]
+    fn only_what_our_keys_have_signed_is_read_and_only_in_its_time() {
+        let [old, new, foreign] = [pem(), pem(), pem()];
+        let ours = Assertions::new(&[&new, &old], LIFETIME).unwrap();
+        let text = |keys: &[&String]| {
+            let (value, _) =
+                Assertions::new(keys, LIFETIME).unwrap().sign(&alice(), &occasion(1000)).unwrap();
+            value.to_str().unwrap().to_owned()
+        };
+        let read = |text: &str, now| ours.read(text, Timestamp::from_unix(now));
+        for signed in [text(&[&new]), text(&[&old])] {
+            let asserted = read(&signed, 1000).unwrap();
+            assert_eq!(asserted.session, "a-session");
+            assert_eq!(asserted.issuer, "https://app.test");
+            assert!(asserted.is_about(&alice()));
+            assert!(!asserted.is_about(&Identity { sub: "4".into(), ..alice() }));
+            assert!(!asserted.is_about(&Identity { gitlab: "other".into(), ..alice() }));
+            for (now, good) in [(939, false), (940, true), (1299, true), (1300, false)] {
+                let stale = read(&signed, now) == Err(AssertionError::Stale);
+                assert_ne!(stale, good, "{now}");
+            }
+        }
+        let good = text(&[&new]);
+        let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!() };
+        let other = text(&[&foreign]);
+        let [other_header, _, other_signature] = other.split('.').collect::<Vec<_>>()[..] else {
+            panic!()
+        };
+        let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let none = encoded(r#"{"alg":"none","typ":"JWT"}"#);
+        let root = encoded(r#"{"iss":"","sub":"","sid":"","gitlab":"main","iat":0,"exp":9999}"#);
+        for wrong in [
+            other.clone(),
+            format!("{header}.{claims}.{other_signature}"),
+            format!("{other_header}.{claims}.{signature}"),
+            format!("{header}.{root}.{signature}"),
+            format!("{none}.{claims}."),
+            format!("{none}.{claims}.{signature}"),
+            format!("{header}.{claims}."),
+            format!("{header}.{claims}"),
+            format!("{good}."),
+            format!(".{good}"),
+            format!("{good}.{signature}"),
+            format!("{good}="),
+            String::new(),
+            "..".into(),
+        ] {
+            assert_eq!(read(&wrong, 1000), Err(AssertionError::Foreign), "{wrong}");
         }
     }
 

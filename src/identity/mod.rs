@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    assertion::{AssertionKeyError, Assertions, Occasion, Unsigned},
+    assertion::{Asserted, AssertionError, AssertionKeyError, Assertions, Occasion, Unsigned},
     headers::{HeaderTable, HeaderTableError, Passing},
 };
 use crate::config::{AccessLevel, GroupPath, ProjectPath};

@@ -187,7 +187,8 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::SignIn(_)
         | Refusal::Forbidden(_)
         | Refusal::CrossSite
-        | Refusal::Hook(_) => None,
+        | Refusal::Hook(_)
+        | Refusal::Api(_) => None,
     }
 }
 
