@@ -2,6 +2,7 @@
 //!
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
+mod front;
 mod words;
 
 use std::{error::Error, time::Duration};
@@ -9,7 +10,7 @@ use std::{error::Error, time::Duration};
 use http::{Method, StatusCode};
 use tracing::Level;
 
-pub use self::words::Words;
+pub use self::{front::FrontTrouble, words::Words};
 
 /// A cause of any kind, for the log only.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -48,6 +49,10 @@ pub enum Refusal {
     Hook(HookTrouble),
     /// An application's call of GitLab's API was not passed on.
     Api(ApiTrouble),
+    /// A front proxy's question can't be answered.
+    Front(FrontTrouble),
+    /// A browser has to fetch its session's new cookie first; the absolute URL where it gets that, and is sent on.
+    Renew(String),
     /// A fault of labgate's own.
     Internal(BoxError),
 }
@@ -214,6 +219,8 @@ impl Refusal {
             Self::NotFound | Self::Attempt(Attempt::UnknownGitLab) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn(sign_in) if sign_in.navigation => StatusCode::FOUND,
+            Self::Renew(_) => StatusCode::FOUND,
+            Self::Front(trouble) => trouble.status(),
             Self::SignIn(_) | Self::Hook(HookTrouble::Token) => StatusCode::UNAUTHORIZED,
             Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
@@ -265,6 +272,8 @@ impl Refusal {
             Self::Hook(HookTrouble::Slow) => "hook_too_slow",
             Self::Hook(HookTrouble::TooMany { .. }) => "hooks_too_many",
             Self::Api(trouble) => trouble.code(),
+            Self::Front(trouble) => trouble.code(),
+            Self::Renew(_) => "cookie_behind",
             Self::Internal(_) => "internal_error",
         }
     }
@@ -281,7 +290,9 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::CrossSite
             | Self::Hook(_)
+            | Self::Renew(_)
             | Self::Api(_) => Fault::Client,
+            Self::Front(trouble) => trouble.fault(),
             Self::Attempt(attempt) => attempt.fault(),
             Self::Upstream(_) => Fault::Upstream,
             Self::Exhausted(_) | Self::Internal(_) => Fault::Us,

@@ -75,12 +75,26 @@ pub struct Authenticator {
 pub struct Authenticated {
     /// The session, unless nobody is signed in.
     pub session: Option<Arc<Session>>,
-    /// `Set-Cookie` values that renew or clear the session cookie.
-    pub set_cookies: Vec<HeaderValue>,
+    /// How the browser's session cookie stands.
+    pub cookie: CookieState,
     /// What the request's `Cookie` line holds beside the session.
     pub others: Others,
     /// What upstreams are told about the user, if it was put together before.
     pub told: Told,
+}
+
+/// How a browser's session cookie stands to what is known of its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieState {
+    /// It says all of it, or there is none.
+    #[default]
+    Current,
+    /// It does not open.
+    Broken,
+    /// Something newer is known.
+    Behind,
+    /// Alone it would soon be worth nothing: its tokens are spent, its key is old, or the session looks idle by it.
+    Outdated,
 }
 
 impl Authenticated {
@@ -104,17 +118,22 @@ impl Authenticator {
         let site = site(target);
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
-            Reading::Broken => Ok(Authenticated {
-                set_cookies: vec![self.codec.clear(site)],
-                ..Authenticated::default()
-            }),
+            Reading::Broken => {
+                Ok(Authenticated { cookie: CookieState::Broken, ..Authenticated::default() })
+            },
             Reading::Session(Found { session, renew, others, told }) => {
                 match self.current(session.clone(), renew, now).await? {
-                    Some((current, renew)) => {
+                    Some((current, behind)) => {
                         let same = Arc::ptr_eq(&current, &session);
                         let told = if same { told } else { Told::default() };
-                        let set_cookies = self.renewed(&current, renew, site, now);
-                        Ok(Authenticated { session: Some(current), set_cookies, others, told })
+                        let cookie = match behind {
+                            true if renew || self.outdates(&current, &session) => {
+                                CookieState::Outdated
+                            },
+                            true => CookieState::Behind,
+                            false => CookieState::Current,
+                        };
+                        Ok(Authenticated { session: Some(current), cookie, others, told })
                     },
                     None => Ok(Authenticated::default()),
                 }
@@ -260,21 +279,31 @@ impl Authenticator {
         }
     }
 
-    /// The cookie of `session`, if the browser's is behind.
-    fn renewed(
+    /// Whether a cookie with the copy `old` would soon be worth nothing without the store.
+    fn outdates(&self, current: &Session, old: &Session) -> bool {
+        let looks_idle = |idle: Duration| current.seen.since(old.seen) >= idle / 2;
+        current.tokens.access != old.tokens.access || self.deadlines.idle.is_some_and(looks_idle)
+    }
+
+    /// The `Set-Cookie` value that renews or clears the cookie of `who`, if the browser's is not as it should be.
+    pub fn set_cookie(
         &self,
-        session: &Session,
-        renew: bool,
-        site: Site<'_>,
+        who: &Authenticated,
+        target: &Target,
         now: Timestamp,
-    ) -> Vec<HeaderValue> {
-        if !renew {
-            return Vec::new();
+    ) -> Option<HeaderValue> {
+        let site = site(target);
+        match (who.cookie, &who.session) {
+            (CookieState::Broken, _) => Some(self.codec.clear(site)),
+            (CookieState::Behind | CookieState::Outdated, Some(session)) => {
+                let packed = self.codec.pack(session, site, now).inspect_err(|error| {
+                    let error = causes(error);
+                    tracing::error!(error, "a session's cookie could not be renewed");
+                });
+                packed.ok().map(|packed| packed.cookie)
+            },
+            (CookieState::Current | CookieState::Behind | CookieState::Outdated, _) => None,
         }
-        let packed = self.codec.pack(session, site, now).inspect_err(|error| {
-            tracing::error!(error = causes(error), "a session's cookie could not be renewed");
-        });
-        packed.map(|packed| packed.cookie).into_iter().collect()
     }
 }
 

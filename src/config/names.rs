@@ -37,10 +37,11 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 65] = [
+pub(super) const PLAIN: &[&str] = &[
     "admin",
     "allow",
     "api",
+    "archived_projects",
     "authorize_params",
     "base_url",
     "ca",

@@ -10,6 +10,7 @@ use super::{
     pace::Pace,
     plan::{Env, Plan},
     relay::Relay,
+    renewals::Renewals,
     tell::Asserting,
 };
 use crate::{
@@ -45,6 +46,8 @@ pub struct Shared {
     pub(super) marks: Arc<Marks>,
     /// How many hooks come, and how many with a wrong token.
     pub(super) hooks: Pace,
+    /// Browsers that were sent to fetch their cookie.
+    pub(super) renewals: Renewals,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
     roots: Roots,
@@ -97,6 +100,7 @@ impl Shared {
             activity: Arc::default(),
             marks: Arc::default(),
             hooks: Pace::default(),
+            renewals: Renewals::default(),
             flights: Arc::default(),
             sign_ins: Arc::default(),
             roots: Roots::system(),
@@ -170,10 +174,11 @@ impl Gate {
             background: shared.background.clone(),
         };
         let entries = routes.into_iter().map(|entry| {
-            let upstream = upstreams.get(&entry.value.upstream).cloned();
+            let upstream = entry.value.upstream.as_ref();
             let metrics = shared.metrics.route(&entry.value.name);
-            let upstream = upstream.expect("the plan resolved it");
-            let upstream_metrics = shared.metrics.upstream(&entry.value.upstream);
+            let upstream_metrics = upstream.map(|name| shared.metrics.upstream(name));
+            let upstream = upstream.map(|name| upstreams.get(name).expect("the plan resolved it"));
+            let upstream = upstream.cloned();
             entry.with(Route::new(&entry.value, upstream, metrics, upstream_metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
@@ -259,8 +264,7 @@ fn upstreams(
     let headers = plan.headers.clone();
     let reserved: Reserved = Arc::new(move |name| headers.claims(name));
     let mut upstreams = BTreeMap::new();
-    for planned in &plan.routes {
-        let name = &planned.value.upstream;
+    for name in plan.routes.iter().filter_map(|planned| planned.value.upstream.as_ref()) {
         if upstreams.contains_key(name) {
             continue;
         }

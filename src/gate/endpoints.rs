@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Gate, encoded, plan::redirect_uri, story::Story};
 use crate::{
-    authenticate::{Failed, Start, is_same_origin, landing},
+    authenticate::{Authenticated, Failed, Start, is_same_origin, landing},
     body::{Body, Request, Response},
     clock::Timestamp,
     gitlab::Provider,
@@ -45,7 +45,8 @@ impl Gate {
             ("/sign_out", "GET" | "HEAD") => self.ask_to_sign_out(&ask, story).await,
             ("/sign_out", "POST") => self.sign_out(&ask, body, story).await,
             ("/userinfo", "GET" | "HEAD") => self.userinfo(&ask, story).await,
-            ("/sign_in" | "/userinfo", _) => not_allowed(&[Method::GET, Method::HEAD]),
+            ("/renew", "GET" | "HEAD") => self.renew(&ask, story).await,
+            ("/sign_in" | "/userinfo" | "/renew", _) => not_allowed(&[Method::GET, Method::HEAD]),
             ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
             ("/sign_out", _) => not_allowed(&[Method::GET, Method::HEAD, Method::POST]),
             _ => match path.strip_prefix("/hooks/") {
@@ -180,13 +181,13 @@ impl Gate {
         let who = self.authenticator.authenticate(target, headers, now).await.unwrap_or_default();
         let identity = who.identity();
         let provider = identity.and_then(|who| self.authenticator.providers.get(&who.gitlab));
-        let ask = SignOut {
+        let signing_out = SignOut {
             username: identity.map(|identity| identity.username.as_str()),
             gitlab: provider.map(|provider| provider.label()),
             rd: &rd,
         };
-        let page = respond::sign_out_page(&ask, &self.voice(story));
-        story.who(None, who);
+        let page = respond::sign_out_page(&signing_out, &self.voice(story));
+        self.meet(who, ask, story);
         Ok(page)
     }
 
@@ -229,13 +230,13 @@ impl Gate {
         let Ask { target, headers, now, .. } = *ask;
         let who = self.authenticator.authenticate(target, headers, now).await?;
         let Some(session) = who.session.clone() else {
-            story.who(None, who);
+            self.meet(who, ask, story);
             return Err(Refusal::SignIn(crate::refusal::SignIn {
                 url: format!("{}{}/sign_in", self.home(target, None), self.prefix),
                 navigation: false,
             }));
         };
-        story.who(None, who);
+        self.meet(who, ask, story);
         let identity = &session.identity;
         let groups = identity.groups.iter().map(|group| (group.path.as_str(), group.level.name()));
         let info = UserInfo {
@@ -252,11 +253,32 @@ impl Gate {
         Ok(respond::json(StatusCode::OK, &info))
     }
 
+    /// Hands a session's new cookie to its browser, and sends that on.
+    async fn renew<'g>(
+        &'g self,
+        ask: &Ask<'_>,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
+        let Ask { target, headers, ref query, now } = *ask;
+        let rd = self.landing(query.get("rd"), target);
+        let who = self.authenticator.authenticate(target, headers, now).await?;
+        let signed_in = who.session.is_some();
+        self.meet(who, ask, story);
+        let location = if signed_in { rd } else { self.sign_in_path(&rd) };
+        Ok(respond::redirect(&location, []))
+    }
+
+    /// Notes who asks, and that their cookie is to be renewed or cleared.
+    fn meet<'g>(&'g self, who: Authenticated, ask: &Ask<'_>, story: &mut Story<'g>) {
+        story.set_cookies.extend(self.authenticator.set_cookie(&who, ask.target, ask.now));
+        story.who(None, who);
+    }
+
     async fn is_signed_in<'g>(&'g self, ask: &Ask<'_>, story: &mut Story<'g>) -> bool {
         let Ask { target, headers, now, .. } = *ask;
         let who = self.authenticator.authenticate(target, headers, now).await.unwrap_or_default();
         let signed_in = who.session.is_some();
-        story.who(None, who);
+        self.meet(who, ask, story);
         signed_in
     }
 
@@ -292,6 +314,7 @@ impl Gate {
             request_id: story.request_id.as_str(),
             prefix: &self.prefix,
             again: None,
+            front: None,
         }
     }
 }

@@ -11,13 +11,16 @@
 mod build;
 mod endpoints;
 mod explain;
+mod forward_auth;
 mod guard;
 mod hooks;
+mod narrowing;
 mod pace;
 mod permit;
 mod plan;
 mod ready;
 mod relay;
+mod renewals;
 mod story;
 mod tell;
 mod tunnels;
@@ -37,7 +40,10 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{hooks::HookSecret, permit::NoPermit, relay::Relay, story::Story, tell::Asserting};
+use self::{
+    forward_auth::Question, hooks::HookSecret, permit::NoPermit, relay::Relay, story::Story,
+    tell::Asserting,
+};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
@@ -96,12 +102,24 @@ impl Gate {
     /// Answers one request.
     pub async fn handle(&self, request: &mut Request, peer: Peer) -> Response {
         let began = Instant::now();
-        let target = Target::read(request, &peer, &self.trust, self.public.as_ref());
-        let mut story = Story::begin(self.request_id(&target, request), request, &target);
+        let question = Question::of(request.uri(), &self.prefix);
+        let (trust, public) = (&self.trust, self.public.as_ref());
+        let target = match &question {
+            None => Target::read(request, &peer, trust, public).map_err(Refusal::Malformed),
+            Some(question) => {
+                let methods_matter = self.routes.looks_at_methods();
+                question.target(request, &peer, trust, public, methods_matter)
+            },
+        };
+        let known = target.as_ref().ok();
+        let mut story = Story::begin(self.request_id(known, request), request, known);
         let html = respond::prefers_html(request.headers());
-        let answer = match &target {
-            Ok(target) => self.answer(target, request, peer, &mut story).await,
-            Err(reason) => Err(Refusal::Malformed(reason)),
+        let answer = match (target, &question) {
+            (Ok(target), None) => self.answer(&target, request, peer, &mut story).await,
+            (Ok(target), Some(question)) => {
+                self.check(question, &target, request.headers(), &mut story).await
+            },
+            (Err(refusal), _) => Err(refusal),
         };
         let mut response = answer.unwrap_or_else(|refusal| {
             story.refused(&refusal);
@@ -114,6 +132,7 @@ impl Gate {
                 request_id: story.request_id.as_str(),
                 prefix: &self.prefix,
                 again: again.as_deref(),
+                front: question.as_ref().and_then(Question::dialect),
             };
             respond::refuse(&refusal, &voice)
         });
@@ -169,13 +188,14 @@ impl Gate {
         let permit = match self.admit(target, request.headers(), now).await {
             Ok(permit) => permit,
             Err(refused) => {
+                story.set_cookies.extend(self.authenticator.set_cookie(&refused.who, target, now));
                 story.who(refused.route, refused.who);
                 return Err(refused.refusal);
             },
         };
         story.permitted(&permit);
+        story.set_cookies.extend(self.authenticator.set_cookie(permit.who(), target, now));
         let passage = self.outgoing(target, request, peer, &permit, now, story)?;
-        let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
         let session = &permit.who().session;
         let passage = passage.held_by(|| {
@@ -199,7 +219,7 @@ impl Gate {
         if dropped > 0 {
             tracing::warn!(
                 request_id = story.request_id.as_str(),
-                upstream = upstream.name(),
+                upstream = story.upstream(),
                 cookies = dropped,
                 "the application tried to set cookies of labgate's own; they were dropped"
             );
@@ -231,21 +251,33 @@ impl Gate {
             },
         };
         route.permit(who).map_err(|(reason, who)| {
-            let refusal = match reason {
-                NoPermit::SignIn => Refusal::SignIn(SignIn {
-                    url: self.sign_in_url(target, Some(route)),
-                    navigation: respond::is_navigation(&target.method, headers),
-                }),
-                // Not false, only not said: whoever asks again in a moment gets an answer.
-                NoPermit::Forbidden(rules) if self.is_unsaid(&who, &rules) => {
-                    Refusal::Unconfirmed { gitlab: self.label_of(&who), retry_after: SOON }
-                },
-                NoPermit::Forbidden(rules) => {
-                    Refusal::Forbidden(Box::new(self.forbidden(target, route, &who, rules)))
-                },
-            };
+            let refusal = self.refusal(target, headers, route, &who, reason);
             Refused { refusal, route: Some(route), who }
         })
+    }
+
+    /// Why `who` does not pass, for them to read.
+    fn refusal(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        route: &Route,
+        who: &Authenticated,
+        reason: NoPermit,
+    ) -> Refusal {
+        match reason {
+            NoPermit::SignIn => Refusal::SignIn(SignIn {
+                url: self.sign_in_url(target, Some(route)),
+                navigation: respond::is_navigation(&target.method, headers),
+            }),
+            // Not false, only not said: whoever asks again in a moment gets an answer.
+            NoPermit::Forbidden(rules) if self.is_unsaid(who, &rules) => {
+                Refusal::Unconfirmed { gitlab: self.label_of(who), retry_after: SOON }
+            },
+            NoPermit::Forbidden(rules) => {
+                Refusal::Forbidden(Box::new(self.forbidden(target, route, who, rules)))
+            },
+        }
     }
 
     /// Whether a rule may yet hold, as GitLab has not been heard on all that it asks for though it would tell.
@@ -311,13 +343,10 @@ impl Gate {
         Ok(passage)
     }
 
-    fn request_id(&self, target: &Result<Target, &'static str>, request: &Request) -> RequestId {
-        let given = match target {
-            Ok(target) if target.trusted => {
-                request.headers().get(REQUEST_ID).and_then(RequestId::given)
-            },
-            Ok(_) | Err(_) => None,
-        };
+    fn request_id(&self, target: Option<&Target>, request: &Request) -> RequestId {
+        let believed = target.is_some_and(|target| target.trusted);
+        let given = request.headers().get(REQUEST_ID).filter(|_| believed);
+        let given = given.and_then(RequestId::given);
         given.unwrap_or_else(|| self.shared.request_ids.next())
     }
 

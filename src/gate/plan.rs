@@ -66,8 +66,8 @@ pub(super) struct PlannedRoute {
     /// Whether it names its host, or serves any.
     pub(super) names_host: bool,
     pub(super) guard: Guard,
-    /// Name of the upstream, or its URL if it has no table.
-    pub(super) upstream: String,
+    /// Name of the upstream, or its URL if it has no table; none where only front proxies ask.
+    pub(super) upstream: Option<String>,
     pub(super) sign_in_page: bool,
     pub(super) hide_rules: bool,
     /// Whether access tokens are handed on.

@@ -39,7 +39,8 @@ impl Gate {
     pub async fn relay(&self, gitlab: &str, request: &mut Request, peer: Peer) -> Response {
         let began = Instant::now();
         let target = Target::read(request, &peer, &Trust::default(), None);
-        let mut story = Story::begin(self.shared.request_ids.next(), request, &target);
+        let known = target.as_ref().ok();
+        let mut story = Story::begin(self.shared.request_ids.next(), request, known);
         let answer = match &target {
             Ok(target) => self.relayed(gitlab, target, request, &mut story).await,
             Err(reason) => Err(Refusal::Malformed(reason)),
@@ -51,6 +52,7 @@ impl Gate {
                 request_id: story.request_id.as_str(),
                 prefix: &self.prefix,
                 again: None,
+                front: None,
             };
             respond::refuse(&refusal, &voice)
         });

@@ -37,12 +37,7 @@ pub(super) struct Story<'g> {
 }
 
 impl<'g> Story<'g> {
-    pub(super) fn begin(
-        request_id: RequestId,
-        request: &Request,
-        target: &Result<Target, &'static str>,
-    ) -> Self {
-        let target = target.as_ref().ok();
+    pub(super) fn begin(request_id: RequestId, request: &Request, target: Option<&Target>) -> Self {
         let wanted = Access::is_wanted();
         let path = target.filter(|_| wanted).map(Target::path);
         let host = target.filter(|_| wanted).map(|target| target.origin.host.as_str());
@@ -57,7 +52,7 @@ impl<'g> Story<'g> {
             cause: None,
             rule: None,
             client: target.map(|target| target.client),
-            method: request.method().clone(),
+            method: target.map_or_else(|| request.method(), |target| &target.method).clone(),
             version: request.version(),
             host: host.unwrap_or_default().into(),
             path: path.unwrap_or_default().into(),
@@ -69,14 +64,12 @@ impl<'g> Story<'g> {
     pub(super) fn who(&mut self, route: Option<&'g Route>, who: Authenticated) {
         self.route = route.or(self.route);
         self.session = who.session;
-        self.set_cookies.extend(who.set_cookies);
     }
 
     pub(super) fn permitted(&mut self, permit: &Permit<'g>) {
         let who = permit.who();
         self.route = Some(permit.route());
         self.session.clone_from(&who.session);
-        self.set_cookies.extend(who.set_cookies.iter().cloned());
         self.decision = match permit.route().is_public() {
             true => Decision::Public,
             false => Decision::Allowed,
@@ -87,7 +80,7 @@ impl<'g> Story<'g> {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.cause = Some(refusal.code());
         self.decision = match (refusal, refusal.fault()) {
-            (Refusal::SignIn(_), _) => Decision::SignIn,
+            (Refusal::SignIn(_) | Refusal::Renew(_), _) => Decision::SignIn,
             (_, Fault::Client) => Decision::Refused,
             (_, Fault::Provider | Fault::Upstream | Fault::Us) => Decision::Error,
         };
@@ -127,6 +120,11 @@ impl<'g> Story<'g> {
         .emit();
     }
 
+    /// Name of the application that the route leads to.
+    pub(super) fn upstream(&self) -> Option<&'g str> {
+        Some(self.route?.upstream.as_ref()?.name())
+    }
+
     /// Tells it all.
     pub(super) fn tell(&self, response: &Response, took: Duration, metrics: &RouteMetrics) {
         metrics.record(&self.method, response.status(), self.decision, took);
@@ -146,7 +144,7 @@ impl<'g> Story<'g> {
             cause: self.cause,
             rule: self.rule.as_deref(),
             route: self.route.map(|route| route.name.as_str()),
-            upstream: self.route.map(|route| route.upstream().name()),
+            upstream: self.upstream(),
             user: user.as_deref(),
             duration: took,
             user_agent: self.user_agent.as_ref(),

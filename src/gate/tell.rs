@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Gate, Permit, ready::Ready};
 use crate::{
@@ -59,22 +59,24 @@ impl Gate {
         for (name, value) in who.told.get_or_init(|| self.headers.render(identity)) {
             headers.insert(name.clone(), value.clone());
         }
-        match (&who.session, self.headers.has_passing()) {
-            (Some(session), true) => {
-                self.tell_passing(session, permit.route().access_token, target, now, headers)
-            },
-            (Some(_) | None, _) => Ok(()),
-        }
+        headers.extend(self.passing(permit, target, now)?);
+        Ok(())
     }
 
-    fn tell_passing(
+    /// The headers that say who holds `permit` in what passes: the assertion and the access token.
+    ///
+    /// # Errors
+    /// As [`Self::tell`].
+    pub(super) fn passing(
         &self,
-        session: &Arc<Session>,
-        with_token: bool,
+        permit: &Permit<'_>,
         target: &Target,
         now: Timestamp,
-        headers: &mut HeaderMap,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        let Some(session) = permit.who().session.as_ref().filter(|_| self.headers.has_passing())
+        else {
+            return Ok(Vec::new());
+        };
         let assertion = match &self.asserting {
             Some(asserting) if self.headers.asserts() => {
                 Some(self.assertion(asserting, session, target, now)?)
@@ -82,15 +84,12 @@ impl Gate {
             Some(_) | None => None,
         };
         let tokens = &session.tokens;
-        let good = with_token && now < tokens.expires;
+        let good = permit.route().access_token && now < tokens.expires;
         let passing = Passing {
             assertion: assertion.as_ref(),
             access_token: good.then(|| tokens.access.as_str()),
         };
-        for (name, value) in self.headers.render_passing(&session.identity, passing) {
-            headers.insert(name, value);
-        }
-        Ok(())
+        Ok(self.headers.render_passing(&session.identity, passing).collect())
     }
 
     /// An assertion for the host of `target` that is good for another half of its lifetime.

@@ -10,6 +10,7 @@
 //! Most headers are as good as the identity is and rendered once for it. Assertions and access tokens pass: they are rendered for each request, out of
 //! values that its caller has ready. Hop-by-hop headers and those about the connection are `forward`'s.
 
+mod answer;
 mod template;
 
 use std::collections::BTreeMap;

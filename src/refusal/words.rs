@@ -20,16 +20,20 @@ pub struct Words {
 }
 
 impl Words {
-    const fn new(title: &'static str, detail: &'static str, advice: &'static str) -> Self {
+    pub(super) const fn new(
+        title: &'static str,
+        detail: &'static str,
+        advice: &'static str,
+    ) -> Self {
         Self { title, detail: Cow::Borrowed(detail), advice, operator: None }
     }
 
-    fn detail(mut self, detail: String) -> Self {
+    pub(super) fn detail(mut self, detail: String) -> Self {
         self.detail = Cow::Owned(detail);
         self
     }
 
-    const fn operator(mut self, check: &'static str) -> Self {
+    pub(super) const fn operator(mut self, check: &'static str) -> Self {
         self.operator = Some(check);
         self
     }
@@ -94,6 +98,12 @@ impl Refusal {
             .operator("If that was no other site, check that the proxy before labgate keeps Host, or is in `server.trusted_proxies`."),
             Self::Hook(trouble) => trouble.words(),
             Self::Api(trouble) => trouble.words(),
+            Self::Front(trouble) => trouble.words(),
+            Self::Renew(_) => Words::new(
+                "One moment",
+                "Your sign-in goes on under a new cookie, which your browser has to fetch first.",
+                "Open the address again.",
+            ),
             Self::Internal(_) => Words::new(
                 "Something went wrong here",
                 "This is a fault of the server, not yours.",

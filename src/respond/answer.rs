@@ -14,6 +14,9 @@ use crate::{
 const LOCKED: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What is missing where nobody is signed in.
+pub(super) const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"labgate\"");
+
 /// Sends a GET on to `location` with 302, setting `cookies` (values of `Set-Cookie`) on the way.
 pub fn redirect(location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
     found(StatusCode::FOUND, location, cookies)
@@ -73,7 +76,7 @@ fn found(
 }
 
 /// `location` as a field value; callers pass URLs that are parsed already, and anything else goes home rather than out of the header.
-fn location_value(location: &str) -> HeaderValue {
+pub(super) fn location_value(location: &str) -> HeaderValue {
     let is_plain = location.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
     let value = is_plain.then(|| HeaderValue::from_str(location).ok());
     value.flatten().unwrap_or(HeaderValue::from_static("/"))
@@ -117,10 +120,9 @@ pub(super) fn explain_by_headers(refusal: &Refusal, headers: &mut HeaderMap) {
     }
     if refusal.status() == StatusCode::UNAUTHORIZED {
         let challenge = match refusal {
-            Refusal::Hook(_) => "X-Gitlab-Token realm=\"labgate\"",
-            _ => "Bearer realm=\"labgate\"",
+            Refusal::Hook(_) => HeaderValue::from_static("X-Gitlab-Token realm=\"labgate\""),
+            _ => BEARER,
         };
-        let challenge = HeaderValue::from_static(challenge);
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     body::{Body, Response},
-    refusal::{Fault, Forbidden, Refusal, Words},
+    refusal::{Fault, Forbidden, FrontTrouble, Refusal, Words},
 };
 
 /// One GitLab that may be signed in with.
@@ -175,6 +175,7 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         Refusal::Unconfirmed { .. }
         | Refusal::Upstream(_)
         | Refusal::Exhausted(_)
+        | Refusal::Front(FrontTrouble::Unused)
         | Refusal::Internal(_) => Some(WayOn {
             label: "Try again",
             // The address of the page itself.
@@ -188,7 +189,9 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::Forbidden(_)
         | Refusal::CrossSite
         | Refusal::Hook(_)
-        | Refusal::Api(_) => None,
+        | Refusal::Api(_)
+        | Refusal::Front(_)
+        | Refusal::Renew(_) => None,
     }
 }
 

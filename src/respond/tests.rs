@@ -16,7 +16,7 @@ const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "glpat-very-secret";
 
 fn voice(html: bool) -> Voice<'static> {
-    Voice { html, request_id: REQUEST_ID, prefix: "/oauth2", again: None }
+    Voice { html, request_id: REQUEST_ID, prefix: "/oauth2", again: None, front: None }
 }
 
 fn secret_cause() -> BoxError {
@@ -257,8 +257,13 @@ fn assert_harmless(page: &str) {
 #[tokio::test]
 async fn hostile_values_stay_text() {
     for hostile in HOSTILE {
-        let voice =
-            Voice { html: true, request_id: hostile, prefix: "/oauth2", again: Some(hostile) };
+        let voice = Voice {
+            html: true,
+            request_id: hostile,
+            prefix: "/oauth2",
+            again: Some(hostile),
+            front: None,
+        };
         let choices = [Choice { label: hostile.into(), url: hostile.into() }];
         let refusal = Refusal::Forbidden(Box::new(Forbidden {
             username: hostile.into(),

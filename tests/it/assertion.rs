@@ -7,11 +7,11 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, decode_header, encode,
     jwk::JwkSet,
 };
-use labgate::demo::gitlab::Document;
+use labgate::{config::Dialect, demo::gitlab::Document};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, HOST, House, Lab, Setup, Wire, appears, get, labgate, outcome, send, until,
+    Answer, Arrived, HOST, House, Lab, Setup, Wire, appears, get, labgate, outcome, send, until,
 };
 
 const ROUTES: &str = r#"
@@ -354,6 +354,33 @@ async fn access_tokens_go_where_a_route_asks_for_them() {
             assert_eq!(arrived(&echo, "x-auth"), [format!("Bearer {token}")]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_front_proxy_is_given_the_assertion_to_hand_on() {
+    let own = "headers = { X-Labgate-Assertion = \"assertion\", X-Token = \"access_token\" }";
+    let lab = setup("5m", own).server("trusted_proxies = [\"127.0.0.0/8\"]\n").start().await;
+    let session = lab.signed_in("alice").await.session();
+    let keys = published(&lab).await;
+    for dialect in
+        [Dialect::Nginx, Dialect::Traefik, Dialect::Caddy, Dialect::Haproxy, Dialect::Envoy]
+    {
+        for (path, with_token) in [("/echo/x", false), ("/echo/token", true)] {
+            let asked =
+                Arrived::get(path).cookie(&session).header("x-labgate-assertion", "mallory");
+            let answer = asked.ask(dialect, lab.app.addr()).await;
+            assert_eq!(answer.status, 200, "{dialect:?}");
+            let claims = verified(answer.header("x-labgate-assertion"), &keys, HOST).unwrap();
+            assert_eq!(claims["username"], "alice", "{dialect:?}");
+            assert_eq!(!answer.header("x-token").is_empty(), with_token, "{dialect:?} {path}");
+        }
+        // Nobody: the name is there, so that what the client said goes.
+        let answer = Arrived::get("/echo/open").header("x-labgate-assertion", "mallory");
+        let answer = answer.ask(dialect, lab.app.addr()).await;
+        assert_eq!(answer.status, 200, "{dialect:?}");
+        assert!(!answer.headers.values().any(|value| value == "mallory"), "{dialect:?}");
+    }
+    assert_eq!(lab.count("labgate_assertions_signed_total").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

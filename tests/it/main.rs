@@ -19,6 +19,7 @@ mod drain;
 mod expiry;
 mod explain;
 mod facts;
+mod forward_auth;
 mod headers;
 mod hooks;
 mod http1;

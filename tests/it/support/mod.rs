@@ -7,6 +7,7 @@ mod balancer;
 mod browser;
 mod client;
 mod daemon;
+mod front;
 pub mod http2;
 mod process;
 pub mod redis;
@@ -36,6 +37,7 @@ use tokio::{
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
+    front::Arrived,
     http2::Http2,
     process::{Process, appears, check, labgate, outcome},
     served::Served,
