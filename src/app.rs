@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core; as many again for Envoy's listener, if it is on
+//! one for each API accept ─▶ ApiFront ─▶ the current Gate        one runtime
 //! background       GitLab calls, discovery, watched files, admin  one runtime
 //! ```
 //!
@@ -10,6 +11,7 @@
 mod ext_authz;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     sync::{
@@ -49,6 +51,7 @@ pub struct App {
     server: Arc<Server>,
     /// Where Envoy asks, if it does.
     ext_authz: Option<(SocketAddr, Arc<Server>)>,
+    apis: BTreeMap<String, ApiListener>,
     health: Arc<Health>,
     config: Config,
     tasks: JoinSet<()>,
@@ -124,6 +127,10 @@ impl App {
         let admin = Arc::new(Server::start(&admin, &admin_settings(), 1)?);
         let admin_addr = admin_listener.local_addr()?;
         listeners.push((admin, admin_listener));
+        let mut apis = apis(&config, &front)?;
+        for api in apis.values_mut() {
+            listeners.extend(api.listener.take().map(|listener| (api.server.clone(), listener)));
+        }
         let mut app = Self {
             addr,
             admin_addr,
@@ -131,6 +138,7 @@ impl App {
             shared,
             server,
             ext_authz,
+            apis,
             health,
             config,
             tasks: JoinSet::new(),
@@ -158,6 +166,11 @@ impl App {
     /// Where Envoy asks, if it does.
     pub fn ext_authz_addr(&self) -> Option<SocketAddr> {
         self.ext_authz.as_ref().map(|(addr, _)| *addr)
+    }
+
+    /// Where applications reach the API of the GitLab called `gitlab`, if they may.
+    pub fn api_addr(&self, gitlab: &str) -> Option<SocketAddr> {
+        self.apis.get(gitlab).map(|api| api.addr)
     }
 
     /// What operators see.
@@ -189,6 +202,9 @@ impl App {
             tracing::warn!(
                 "`server.listen`, `server.admin` and `server.ext_authz` change with a restart only"
             );
+        }
+        if api_listens(&plan.config) != api_listens(&self.config) {
+            tracing::warn!("`gitlab.NAME.api.listen` changes with a restart only");
         }
         let gate = Arc::new(Gate::build(plan, &self.shared, env)?);
         self.front.gate.store(gate.clone());
@@ -346,6 +362,52 @@ impl Handler for AdminFront {
         self.admin.handle(request)
     }
 }
+
+/// One GitLab's API for applications.
+#[derive(Debug)]
+struct ApiListener {
+    addr: SocketAddr,
+    server: Arc<Server>,
+    /// Until it accepts.
+    listener: Option<TcpListener>,
+}
+
+/// Gives every call of an application to the gate that is current when it comes.
+#[derive(Debug)]
+struct ApiFront {
+    front: Arc<Front>,
+    gitlab: String,
+}
+
+impl Handler for ApiFront {
+    async fn handle(&self, request: &mut Request, addr: SocketAddr, core: usize) -> Response {
+        let gate = self.front.gate.load_full();
+        gate.relay(&self.gitlab, request, Peer { addr, core }).await
+    }
+}
+
+/// Listeners of the APIs that `config` names.
+fn apis(config: &Config, front: &Arc<Front>) -> io::Result<BTreeMap<String, ApiListener>> {
+    let mut settings = accept::Settings::from(&config.server);
+    settings.connections = settings.connections.min(API_CONNECTIONS);
+    let mut listeners = BTreeMap::new();
+    for (name, listen) in api_listens(config) {
+        let listener = accept::bind(listen)?;
+        let front = Arc::new(ApiFront { front: front.clone(), gitlab: name.clone() });
+        let server = Arc::new(Server::start(&front, &settings, 1)?);
+        let addr = listener.local_addr()?;
+        listeners.insert(name, ApiListener { addr, server, listener: Some(listener) });
+    }
+    Ok(listeners)
+}
+
+fn api_listens(config: &Config) -> BTreeMap<String, SocketAddr> {
+    let gitlabs = config.gitlab.iter();
+    gitlabs.filter_map(|(name, gitlab)| Some((name.clone(), gitlab.api.as_ref()?.listen))).collect()
+}
+
+/// Connections of applications to one API at once.
+const API_CONNECTIONS: usize = 256;
 
 fn admin_settings() -> accept::Settings {
     accept::Settings {

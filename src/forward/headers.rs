@@ -88,7 +88,7 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
 }
 
 /// Removes from a response what belongs to the connection that it came on.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+pub fn clean_response(headers: &mut HeaderMap) {
     let unwanted =
         |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned();
     let Some(mut name) = unwanted(headers) else {

@@ -59,7 +59,7 @@ impl Gate {
             Err(refusal) => self.deny(&refusal, html, &mut story).await,
         };
         answer.dynamic_metadata = Some(answer::metadata(story.facts()));
-        self.tell(&story, &response, began);
+        self.record(&story, &response, began);
         accept::message(&answer)
     }
 
@@ -118,16 +118,18 @@ impl Gate {
         narrowed.map_err(|reason| {
             self.refusal(target, headers, permit.route(), permit.who(), reason)
         })?;
-        Ok(self.grant(asked, &permit, now, story))
+        self.grant(asked, target, &permit, now, story)
     }
 
     fn grant(
         &self,
         asked: &Asked,
+        target: &Target,
         permit: &Permit<'_>,
         now: Timestamp,
         story: &mut Story<'_>,
-    ) -> CheckResponse {
+    ) -> Result<CheckResponse, Refusal> {
+        let passing = self.passing(permit, target, now)?;
         self.keep(permit, now);
         let before = asked.request.headers();
         let mut after = before.clone();
@@ -143,7 +145,7 @@ impl Gate {
             .identity()
             .map(|identity| who.told.get_or_init(|| self.headers.render(identity)).as_slice());
         let mut set = HeaderMap::new();
-        self.headers.tell_all(told.unwrap_or_default(), &mut set);
+        self.headers.tell_all(told.unwrap_or_default(), &passing, &mut set);
         set.insert(REQUEST_ID, story.request_id.to_header());
         let mut browser = HeaderMap::new();
         for cookie in story.set_cookies.drain(..) {
@@ -151,7 +153,7 @@ impl Gate {
             // Of several directives the strictest counts (RFC 9111, 4.2.1), whatever the application says.
             browser.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
-        answer::allowed(before, &after, set, &browser)
+        Ok(answer::allowed(before, &after, set, &browser))
     }
 
     async fn deny(

@@ -123,13 +123,14 @@ impl Gate {
         if question.redirects && self.should_renew(&permit, target, headers, now) {
             return Err(Refusal::Renew(self.renew_url(target, permit.route())));
         }
+        let passing = self.passing(&permit, target, now)?;
         let who = permit.who();
         let is_new = who.told.get().is_none();
         let told = who
             .identity()
             .map(|identity| who.told.get_or_init(|| self.headers.render(identity)).as_slice());
         Ok(respond::allow(|answer| {
-            let was_cut = self.headers.tell(told.unwrap_or_default(), answer);
+            let was_cut = self.headers.tell(told.unwrap_or_default(), &passing, answer);
             if was_cut && is_new {
                 tracing::warn!(
                     user = who.identity().map(ToString::to_string),

@@ -21,8 +21,11 @@ mod narrowing;
 mod pace;
 mod permit;
 mod plan;
+mod ready;
+mod relay;
 mod renewals;
 mod story;
+mod tell;
 mod tunnels;
 
 use std::{
@@ -40,7 +43,10 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{forward_auth::Question, hooks::HookSecret, permit::NoPermit, story::Story};
+use self::{
+    forward_auth::Question, hooks::HookSecret, permit::NoPermit, relay::Relay, story::Story,
+    tell::Asserting,
+};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
@@ -65,6 +71,8 @@ pub struct Gate {
     routes: RouteTable<Route>,
     authenticator: Authenticator,
     headers: HeaderTable,
+    /// Who signs assertions, if anybody does.
+    asserting: Option<Asserting>,
     cookie: SessionCookie,
     public: Option<Origin>,
     trust: Trust,
@@ -76,6 +84,9 @@ pub struct Gate {
     own: Arc<RouteMetrics>,
     none: Arc<RouteMetrics>,
     users: UsersFiles,
+    /// GitLabs whose API applications may call, and how.
+    apis: BTreeMap<String, Relay>,
+    relayed: Arc<RouteMetrics>,
     /// GitLabs that may be development ones.
     development: BTreeSet<String>,
     /// Whether others than this machine can connect.
@@ -121,7 +132,7 @@ impl Gate {
             self.refuse(&refusal, html, front, &mut story)
         });
         finish(&mut response, &mut story);
-        self.tell(&story, &response, began);
+        self.record(&story, &response, began);
         response
     }
 
@@ -172,7 +183,7 @@ impl Gate {
     }
 
     /// Tells the log and the metrics.
-    fn tell(&self, story: &Story<'_>, response: &Response, began: Instant) {
+    fn record(&self, story: &Story<'_>, response: &Response, began: Instant) {
         let metrics = match (story.decision, story.route) {
             (_, Some(route)) => &route.metrics,
             (Decision::Own, None) => &self.own,
@@ -207,7 +218,7 @@ impl Gate {
         };
         story.permitted(&permit);
         story.set_cookies.extend(self.authenticator.set_cookie(permit.who(), target, now));
-        let passage = self.outgoing(target, request, peer, &permit, story)?;
+        let passage = self.outgoing(target, request, peer, &permit, now, story)?;
         let tunnels = &self.shared.tunnels;
         let session = &permit.who().session;
         let passage = passage.held_by(|| {
@@ -336,6 +347,7 @@ impl Gate {
         request: &mut Request,
         peer: Peer,
         permit: &Permit<'_>,
+        now: Timestamp,
         story: &Story<'_>,
     ) -> Result<Passage, Refusal> {
         let caller = forward::Caller {
@@ -351,11 +363,7 @@ impl Gate {
         self.clean(headers, permit);
         let passage = forward::prepare(request, &caller)?;
         let headers = request.headers_mut();
-        if let Some(identity) = permit.who().identity() {
-            for (name, value) in permit.who().told.get_or_init(|| self.headers.render(identity)) {
-                headers.insert(name.clone(), value.clone());
-            }
-        }
+        self.tell(permit, target, now, headers)?;
         headers.insert(REQUEST_ID, story.request_id.to_header());
         Ok(passage)
     }

@@ -9,6 +9,8 @@
     reason = "helpers of tests, which clippy does not take for tests, may fail them"
 )]
 
+mod api;
+mod assertion;
 mod bad_input;
 mod browser;
 mod cli;
