@@ -2,6 +2,7 @@
 //!
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
+mod token;
 mod words;
 
 use std::{error::Error, time::Duration};
@@ -9,7 +10,10 @@ use std::{error::Error, time::Duration};
 use http::{Method, StatusCode};
 use tracing::Level;
 
-pub use self::words::Words;
+pub use self::{
+    token::{Cause, TokenTrouble},
+    words::Words,
+};
 
 /// A cause of any kind, for the log only.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -27,6 +31,8 @@ pub enum Refusal {
     MethodNotAllowed(Vec<Method>),
     /// Nobody is signed in.
     SignIn(SignIn),
+    /// The token that came does not count.
+    Token(TokenTrouble),
     /// Somebody is signed in who may not pass.
     Forbidden(Box<Forbidden>),
     /// GitLab has been out of reach for longer than its last word on this user counts.
@@ -57,6 +63,8 @@ pub struct SignIn {
     pub url: String,
     /// Whether a person navigates, so that a redirect makes sense; everything else gets 401.
     pub navigation: bool,
+    /// Whether a program may try again with a token as the password of `Basic`.
+    pub basic: bool,
 }
 
 /// Who was refused, and what would have been enough.
@@ -72,6 +80,8 @@ pub struct Forbidden {
     pub rules: Vec<Unmet>,
     /// Whether the route keeps its rules to itself.
     pub hide_rules: bool,
+    /// The scope that the caller's token lacks, so that GitLab does not tell what a rule asks for.
+    pub scope: Option<&'static str>,
 }
 
 impl Forbidden {
@@ -181,6 +191,7 @@ impl Refusal {
     /// The status that says it.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Token(trouble) => trouble.status(),
             Self::Malformed(_)
             | Self::Attempt(Attempt::State | Attempt::Parameters(_))
             | Self::Hook(HookTrouble::Body(_)) => StatusCode::BAD_REQUEST,
@@ -220,6 +231,7 @@ impl Refusal {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::SignIn(_) => "sign_in_required",
+            Self::Token(trouble) => trouble.code(),
             Self::Forbidden(_) => "forbidden",
             Self::Unconfirmed { .. } => "gitlab_unreachable",
             Self::Attempt(attempt) => attempt.code(),
@@ -248,6 +260,7 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::CrossSite
             | Self::Hook(_) => Fault::Client,
+            Self::Token(trouble) => trouble.fault(),
             Self::Unconfirmed { .. } => Fault::Provider,
             Self::Attempt(attempt) => attempt.fault(),
             Self::Upstream(_) => Fault::Upstream,
@@ -271,6 +284,7 @@ impl Refusal {
             Self::Unconfirmed { retry_after, .. }
             | Self::Attempt(Attempt::Unavailable { retry_after, .. })
             | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
+            Self::Token(trouble) => trouble.retry_after(),
             Self::Exhausted(_) => Some(Duration::from_secs(5)),
             _ => None,
         }
@@ -291,6 +305,7 @@ impl Refusal {
                 UpstreamTrouble::Unreachable(source) | UpstreamTrouble::Broken(source),
             )
             | Self::Internal(source) => Some(source.as_ref()),
+            Self::Token(trouble) => trouble.cause(),
             _ => None,
         }
     }
@@ -338,6 +353,12 @@ impl Attempt {
     }
 }
 
+impl From<TokenTrouble> for Refusal {
+    fn from(trouble: TokenTrouble) -> Self {
+        Self::Token(trouble)
+    }
+}
+
 impl From<Attempt> for Refusal {
     fn from(attempt: Attempt) -> Self {
         Self::Attempt(attempt)
@@ -356,7 +377,8 @@ mod tests {
 
     #[test]
     fn only_navigations_are_redirected_to_sign_in() {
-        let sign_in = |navigation| Refusal::SignIn(SignIn { url: "/".into(), navigation });
+        let sign_in =
+            |navigation| Refusal::SignIn(SignIn { url: "/".into(), navigation, basic: false });
         assert_eq!(sign_in(true).status(), StatusCode::FOUND);
         assert_eq!(sign_in(false).status(), StatusCode::UNAUTHORIZED);
     }

@@ -1,4 +1,5 @@
-//! Who is asking: the session cookie of a browser becomes an identity, renewed beside the request as GitLab's word on it grows old.
+//! Who is asking: the token of a program, or else the session cookie of a browser, becomes an identity; the latter is renewed beside the request as
+//! GitLab's word on it grows old.
 //!
 //! ```text
 //! cookie ──▶ opened ──▶ newest copy (store) ──▶ deadlines ──▶ GitLab's word ──▶ Authenticated
@@ -10,11 +11,15 @@
 //! ended is left to the next sign-in: an answer that is late would clear the cookie of the new session instead. The one refusal is a session on which GitLab has been silent for longer than
 //! `grace`. Whether somebody may pass is `authorize`'s.
 
+mod credential;
+mod job;
 mod landing;
 mod refresh;
 mod sign_in;
 mod sign_ins;
 mod sign_out;
+mod token;
+mod token_cache;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,15 +27,17 @@ use http::{HeaderMap, HeaderValue};
 
 use self::refresh::Outcome;
 pub use self::{
+    credential::Takes,
     landing::landing,
     refresh::{Flights, Refresher},
     sign_in::{Failed, Landed, Start, Started},
     sign_ins::SignIns,
     sign_out::is_same_origin,
+    token_cache::TokenCache,
 };
 use crate::{
     clock::Timestamp,
-    gitlab::Provider,
+    gitlab::{Checked, Provider},
     identity::Identity,
     refusal::Refusal,
     session::{
@@ -64,9 +71,11 @@ pub struct Authenticator {
     pub recheck_timeout: Duration,
     /// Where new session ids come from.
     pub random: Random,
+    /// What is known of tokens; shared by all gates of a process.
+    pub tokens: Arc<TokenCache>,
     /// What operators see.
     pub metrics: Arc<Metrics>,
-    /// Where sign-ins talk to GitLab, so that a browser that goes away cancels nothing.
+    /// Where sign-ins and questions about tokens talk to GitLab, so that a browser that goes away cancels nothing.
     pub background: tokio::runtime::Handle,
 }
 
@@ -81,12 +90,24 @@ pub struct Authenticated {
     pub others: Others,
     /// What upstreams are told about the user, if it was put together before.
     pub told: Told,
+    /// The token, if one came that counts; there is no session then.
+    pub caller: Option<Box<Caller>>,
+}
+
+/// A caller without a browser.
+#[derive(Debug)]
+pub struct Caller {
+    /// Whose token it is.
+    pub checked: Arc<Checked>,
+    /// The headers that it came in, which are for labgate alone.
+    pub consumed: HeaderMap,
 }
 
 impl Authenticated {
     /// Who it is.
     pub fn identity(&self) -> Option<&Identity> {
-        self.session.as_deref().map(|session| &session.identity)
+        let session = self.session.as_deref().map(|session| &session.identity);
+        session.or_else(|| self.caller.as_ref().map(|caller| &caller.checked.identity))
     }
 }
 
@@ -114,7 +135,9 @@ impl Authenticator {
                         let same = Arc::ptr_eq(&current, &session);
                         let told = if same { told } else { Told::default() };
                         let set_cookies = self.renewed(&current, renew, site, now);
-                        Ok(Authenticated { session: Some(current), set_cookies, others, told })
+                        let session = Some(current);
+                        let own = Authenticated::default();
+                        Ok(Authenticated { session, set_cookies, others, told, ..own })
                     },
                     None => Ok(Authenticated::default()),
                 }

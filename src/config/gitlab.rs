@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Problem, secret::Secret, value};
+use super::{Problem, secret::Secret, tokens::Tokens, value};
 
 /// One GitLab that people may sign in with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -36,6 +36,8 @@ pub struct GitLab {
     pub require_verified_email: bool,
     /// The secret token of this GitLab's hooks, at least 16 bytes: it opens `/oauth2/hooks/NAME`, so that a lost membership counts at the next request. Default: no hooks. Example `{ file = "hook-secret" }`.
     pub hook_secret: Option<Secret>,
+    /// Callers without a browser.
+    pub tokens: Tokens,
     /// Whether signing out also revokes the session's tokens at GitLab, which then asks for consent again at the next sign-in. Default `false`.
     pub revoke_on_sign_out: bool,
     /// Whether this may be a development GitLab, which asks for no password, although labgate listens beyond loopback. Default `false`.
@@ -49,6 +51,7 @@ impl GitLab {
             let message = "the application id that GitLab gave is needed";
             problems.push(Problem::error(format!("{key}.client_id"), message));
         }
+        problems.extend(self.tokens.problems(&format!("{key}.tokens"), &self.client_id));
         let fixed = self.authorize_params.keys();
         let fixed = fixed.map(|name| (format!("{key}.authorize_params.{name}"), name));
         let forwarded = self.forward_params.iter().enumerate();
@@ -94,6 +97,7 @@ impl Default for GitLab {
             forward_params: Vec::new(),
             require_verified_email: true,
             hook_secret: None,
+            tokens: Tokens::default(),
             revoke_on_sign_out: false,
             insecure_allow_development_gitlab: false,
         }

@@ -26,6 +26,7 @@ mod server;
 mod session;
 mod source;
 mod telemetry;
+mod tokens;
 mod tree;
 mod upstream;
 mod value;
@@ -50,9 +51,11 @@ pub use self::{
     session::{CookieSettings, RedisStore, SameSite, Session, StoreKind},
     source::load,
     telemetry::{LogFormat, Telemetry},
+    tokens::{TokenKind, Tokens},
     upstream::Upstream,
     value::{
-        AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, ProjectPath, parse_origin,
+        AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, ProjectPath, RefPattern,
+        parse_origin,
     },
 };
 

@@ -37,12 +37,18 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 64] = [
+pub(super) const PLAIN: [&str; 75] = [
+    "accept",
     "admin",
     "allow",
     "authorize_params",
     "base_url",
+    "basic",
     "ca",
+    "cache",
+    "ci_audience",
+    "ci_namespace",
+    "ci_project",
     "client_id",
     "connect_timeout",
     "connections",
@@ -52,6 +58,7 @@ pub(super) const PLAIN: [&str; 64] = [
     "drain_delay",
     "email",
     "email_domain",
+    "environment",
     "external",
     "format",
     "forward_params",
@@ -75,14 +82,18 @@ pub(super) const PLAIN: [&str; 64] = [
     "limits",
     "listen",
     "log",
+    "max_checks",
     "methods",
     "name",
     "path",
+    "pipeline_source",
     "prefix",
     "project",
     "public_url",
     "recheck",
     "recheck_timeout",
+    "ref",
+    "ref_protected",
     "require_verified_email",
     "response_timeout",
     "revoke_on_sign_out",
@@ -117,13 +128,11 @@ pub(super) fn later(table: &str, name: &str) -> bool {
     LATER.iter().any(|(known, names)| *known == table && names.contains(&name))
 }
 
-const LATER: [(&str, &[&str]); 7] = [
+const LATER: [(&str, &[&str]); 5] = [
     ("Server", &["ext_authz", "tls", "sign_in_host"]),
-    ("GitLab", &["tokens", "api"]),
+    ("GitLab", &["api"]),
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),
-    ("Route", &["basic"]),
-    ("Rule", &["ci_project", "ci_namespace", "ref", "ref_protected", "environment"]),
     ("Telemetry", &["otlp"]),
 ];
 

@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     Problem,
     policy::Allow,
+    tokens::TokenKind,
     value::{self, HostPattern, PathPrefix},
 };
 
 /// What is protected, and by whom it may be used.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key that people write")]
 pub struct Route {
     /// Host name, or `"*.example.com"` for one label. Default: any. Example `"app.example.com"`.
     pub host: Option<HostPattern>,
@@ -28,6 +30,10 @@ pub struct Route {
     pub sign_in_page: bool,
     /// Who may pass: `"public"` is everybody, `"signed-in"` any active user of the route's GitLabs; of a list of rules one must hold, with all its conditions. Required. Example `[{ group = "acme" }]`.
     pub allow: Option<Allow>,
+    /// Kinds of tokens that count here beside sessions, of those that its GitLabs accept; `[]` is none. Default: all of these, but none on a `"public"` route, whose application may have tokens of its own. Example `["project", "ci"]`.
+    pub tokens: Option<Vec<TokenKind>>,
+    /// Whether a token may also come as the password of `Authorization: Basic`, whatever the name, as Git and package managers send it. Default `false`.
+    pub basic: bool,
     /// Whether those who are refused are not told what the rules ask for and what they hold instead. Default `false`.
     pub hide_rules: bool,
     /// Whether `allow = "signed-in"` may mean everybody who has an account at gitlab.com. Default `false`.

@@ -11,7 +11,7 @@ use super::{
     plan::{Env, Plan},
 };
 use crate::{
-    authenticate::{Authenticator, Flights, Refresher, SignIns},
+    authenticate::{Authenticator, Flights, Refresher, SignIns, TokenCache},
     clock::Clock,
     config::{self, ProjectPath},
     forward::{self, Reserved, Tunnels, Upstream},
@@ -45,6 +45,7 @@ pub struct Shared {
     pub(super) hooks: Pace,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
+    tokens: Arc<TokenCache>,
     roots: Roots,
     tls: Arc<rustls::ClientConfig>,
 }
@@ -90,6 +91,7 @@ impl Shared {
             request_ids: RequestIds::new(seed),
             background,
             cores,
+            tokens: TokenCache::new(&random)?,
             random,
             store: Arc::new(Store::memory(StoreLimits::default())),
             activity: Arc::default(),
@@ -162,6 +164,7 @@ impl Gate {
             store,
             deadlines,
             recheck_timeout: config.session.recheck_timeout,
+            tokens: shared.tokens.clone(),
             random,
             metrics: shared.metrics.clone(),
             background: shared.background.clone(),

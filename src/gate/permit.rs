@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{guard::Guard, plan::PlannedRoute};
 use crate::{
-    authenticate::Authenticated,
+    authenticate::{Authenticated, Takes},
     body::{Request, Response},
     forward::{Passage, Tunnels, Upstream},
     refusal::{Refusal, Unmet},
@@ -24,6 +24,7 @@ pub struct Route {
     pub(super) hide_rules: bool,
     pub(super) gitlabs: Vec<String>,
     pub(super) metrics: Arc<RouteMetrics>,
+    pub(super) takes: Takes,
     guard: Guard,
     upstream: Arc<Upstream>,
     upstream_metrics: UpstreamMetrics,
@@ -59,6 +60,7 @@ impl Route {
             hide_rules: planned.hide_rules,
             gitlabs: planned.guard.gitlabs().to_vec(),
             metrics,
+            takes: planned.takes.clone(),
             guard: planned.guard.clone(),
             upstream,
             upstream_metrics,
@@ -87,7 +89,7 @@ impl Route {
         match self.guard.judge(who.identity()).map(|heard| heard.is_some()) {
             Ok(heard) => {
                 if !heard {
-                    who.session = None;
+                    (who.session, who.caller) = (None, None);
                 }
                 Ok(Permit { route: self, who })
             },

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{
         ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
     },
@@ -68,6 +68,7 @@ impl Client {
         base: Url,
         tls: rustls::ClientConfig,
         proxy: Option<Proxy>,
+        token_calls: usize,
         observe: Arc<dyn Observe>,
     ) -> Self {
         let dial = Dial::new(proxy);
@@ -76,7 +77,7 @@ impl Client {
             pooled: channel(tls.clone(), dial.clone(), CALLS),
             fresh: channel(tls, dial, 0),
             base,
-            lanes: Lanes::default(),
+            lanes: Lanes::new(token_calls),
             observe,
         }
     }
@@ -115,6 +116,22 @@ impl Client {
             request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
         self.call(lane, endpoint, request, limit).await
+    }
+
+    /// Reads `path` with a token in the header `name`.
+    pub(super) async fn get_with(
+        &self,
+        lane: Lane,
+        endpoint: &'static str,
+        path: &str,
+        (name, token): (HeaderName, &str),
+    ) -> Result<Answer, CallError> {
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = self.uri(path)?;
+        let mut value = HeaderValue::try_from(token).map_err(|_| CallError::Status(401, None))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(name, value);
+        self.call(lane, endpoint, request, USUAL).await
     }
 
     /// One call; anything that is no verdict (no connection, 429, 3xx, 5xx, a 2xx page) is an error.

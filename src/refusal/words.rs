@@ -20,16 +20,20 @@ pub struct Words {
 }
 
 impl Words {
-    const fn new(title: &'static str, detail: &'static str, advice: &'static str) -> Self {
+    pub(super) const fn new(
+        title: &'static str,
+        detail: &'static str,
+        advice: &'static str,
+    ) -> Self {
         Self { title, detail: Cow::Borrowed(detail), advice, operator: None }
     }
 
-    fn detail(mut self, detail: String) -> Self {
+    pub(super) fn detail(mut self, detail: String) -> Self {
         self.detail = Cow::Owned(detail);
         self
     }
 
-    const fn operator(mut self, check: &'static str) -> Self {
+    pub(super) const fn operator(mut self, check: &'static str) -> Self {
         self.operator = Some(check);
         self
     }
@@ -66,6 +70,16 @@ impl Refusal {
                 "This address is only for people who are signed in.",
                 "Sign in with a browser; the address to do so is in `sign_in`.",
             ),
+            Self::Token(trouble) => trouble.words(),
+            Self::Forbidden(forbidden) if forbidden.scope.is_some() => Words::new(
+                "This token lacks a scope",
+                "",
+                "Make a token that has it, or ask for access by something that its scopes let GitLab tell.",
+            )
+            .detail(format!(
+                "Without the scope {} GitLab does not tell what the rules here ask for.",
+                forbidden.scope.unwrap_or_default()
+            )),
             Self::Forbidden(_) => Words::new(
                 "You don't have access",
                 "You are signed in, but your account may not open this.",

@@ -185,6 +185,7 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::NotFound
         | Refusal::MethodNotAllowed(_)
         | Refusal::SignIn(_)
+        | Refusal::Token(_)
         | Refusal::Forbidden(_)
         | Refusal::CrossSite
         | Refusal::Hook(_) => None,

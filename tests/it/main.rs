@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod browser;
+mod ci;
 mod cli;
 mod deploy;
 mod drain;
@@ -45,5 +46,6 @@ mod sign_out;
 mod store;
 mod support;
 mod telemetry;
+mod tokens;
 mod tunnels;
 mod upgrade;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Job};
 
 /// Pieces in order, at least one of them a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,12 @@ enum Claim {
     Groups,
     GitLab,
     Kind,
+    ProjectPath,
+    Ref,
+    Environment,
 }
 
-const CLAIMS: [(&str, Claim); 7] = [
+const CLAIMS: [(&str, Claim); 10] = [
     ("sub", Claim::Sub),
     ("username", Claim::Username),
     ("email", Claim::Email),
@@ -34,10 +37,13 @@ const CLAIMS: [(&str, Claim); 7] = [
     ("groups", Claim::Groups),
     ("gitlab", Claim::GitLab),
     ("kind", Claim::Kind),
+    ("project_path", Claim::ProjectPath),
+    ("ref", Claim::Ref),
+    ("environment", Claim::Environment),
 ];
 
 /// Claims that the contract names and this version can't tell.
-const LATER: [&str; 5] = ["access_token", "assertion", "project_path", "ref", "environment"];
+const LATER: [&str; 2] = ["access_token", "assertion"];
 
 impl Template {
     /// The value for `identity`, encoded; none if a claim in it is empty.
@@ -67,8 +73,10 @@ impl Claim {
             Self::Email => encode(identity.email.as_deref().unwrap_or_default(), false, out),
             Self::Name => encode(&identity.name, false, out),
             Self::GitLab => encode(&identity.gitlab, false, out),
-            // Sessions of browsers are the only callers that there are.
-            Self::Kind => out.push_str("browser"),
+            Self::Kind => out.push_str(identity.kind.as_str()),
+            Self::ProjectPath => encode(job(identity, |job| Some(&job.project_path)), false, out),
+            Self::Ref => encode(job(identity, |job| Some(&job.ref_name)), false, out),
+            Self::Environment => encode(job(identity, |job| job.environment.as_ref()), false, out),
             Self::Groups => {
                 let paths = identity.groups.iter().map(|group| group.path.as_str());
                 for (place, path) in paths.filter(|path| !path.is_empty()).enumerate() {
@@ -80,6 +88,11 @@ impl Claim {
             },
         }
     }
+}
+
+/// What is said of a CI job; empty if it is none, or that was not said.
+fn job(identity: &Identity, claim: impl Fn(&Job) -> Option<&String>) -> &str {
+    identity.job.as_deref().and_then(claim).map_or("", String::as_str)
 }
 
 /// Percent-encodes what a header can't carry or a reader could split, drop or decode.
