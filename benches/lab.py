@@ -1,4 +1,4 @@
-"""What the benchmarks measure: nginx as an upstream, nginx as a plain proxy, labgate with a session; all of it on 127.0.0.1.
+"""What the benchmarks measure: nginx as an upstream, nginx as a plain proxy, labgate with a session as a proxy and asked by one; all of it on 127.0.0.1.
 
 `Lab` says under what the programs run (which CPU, which tool); `start` starts them and says what to ask each of them for.
 """
@@ -31,6 +31,7 @@ class Lab:
     proxy: list = dataclasses.field(default_factory=list)  # what nginx and labgate run under
     beside: list = dataclasses.field(default_factory=list)  # what everything else runs under
     public: bool = False  # also a public route, without a cookie
+    checks: bool = False  # also forward-auth: a check alone, and nginx that asks labgate or somebody who always says yes
     only_nginx: bool = False
     one_process: bool = False  # nginx without a master, for tools that follow one process
     patience: int = 10  # seconds for a program to listen
@@ -93,6 +94,7 @@ def start(lab):
         listen = "127.0.0.1:{port}"
         admin = "127.0.0.1:{admin_port}"
         public_url = "{public}"
+        {'trusted_proxies = ["127.0.0.1/32"]' if lab.checks else ""}
         [gitlab.bench]
         base_url = "http://127.0.0.1:{gitlab_port}"
         client_id = "bench"
@@ -118,11 +120,51 @@ def start(lab):
     targets.append(("labgate", f"{public}/1k", {"Cookie": cookie}, labgate.pid))
     if lab.public:
         targets.append(("labgate, public", f"{public}/public/1k", {}, labgate.pid))
+    if lab.checks:
+        targets += checked(lab, port, upstream_port, labgate, cookie)
     for name, url, headers, _ in targets:
-        expect_kib(name, url, headers)
+        expect(name, url, headers, 0 if name == CHECK else 1024)
     if status(f"{public}/1k") != 401:
         sys.exit("labgate lets strangers in: what would be measured is not authentication")
     return targets
+
+
+CHECK = "labgate, check"
+
+
+def checked(lab, port, upstream_port, labgate, cookie):
+    """A check alone, as Traefik asks it; nginx that asks labgate about each request; nginx that asks a server which always says yes."""
+    asking, agreeing, yes = free_ports(3)
+
+    def front(name, listen, asked, headers):
+        return lab.run(lab.proxy, "nginx", "-p", lab.folder, "-e", "stderr", "-c", nginx_config(lab.folder, name, f"""
+            upstream app {{ server 127.0.0.1:{upstream_port}; keepalive 128; keepalive_requests 10000000; }}
+            upstream asked {{ server 127.0.0.1:{asked}; keepalive 128; keepalive_requests 10000000; }}
+            proxy_http_version 1.1; proxy_set_header Connection "";
+            server {{
+                listen 127.0.0.1:{listen} backlog=4096;
+                location / {{
+                    auth_request /check; auth_request_set $user $upstream_http_x_forwarded_user;
+                    proxy_set_header X-Forwarded-User $user; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_pass http://app;
+                }}
+                location = /check {{
+                    internal; proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_set_header Connection ""; {headers}
+                    proxy_pass http://asked/oauth2/auth/nginx;
+                }}
+            }}""", lab.one_process))
+
+    server = lab.run(lab.proxy, "nginx", "-p", lab.folder, "-e", "stderr", "-c", nginx_config(lab.folder, "yes", f"""
+        server {{ listen 127.0.0.1:{yes} backlog=4096; location / {{ add_header X-Forwarded-User alice; return 200 ""; }} }}""", lab.one_process))
+    told = f"proxy_set_header X-Original-URL http://127.0.0.1:{port}$request_uri; proxy_set_header X-Original-Method $request_method;"
+    ask, agree = front("asking", asking, port, told), front("agreeing", agreeing, yes, told)
+    for listener in (asking, agreeing, yes):
+        wait_for(listener, lab.processes, lab.patience)
+    question = {"X-Forwarded-Method": "GET", "X-Forwarded-Proto": "http", "X-Forwarded-Host": f"127.0.0.1:{port}", "X-Forwarded-Uri": "/1k"}
+    return [
+        (CHECK, f"http://127.0.0.1:{port}/oauth2/auth/traefik", {"Cookie": cookie, **question}, labgate.pid),
+        ("nginx + labgate", f"http://127.0.0.1:{asking}/1k", {"Cookie": cookie}, (ask.pid, labgate.pid)),
+        ("nginx + yes", f"http://127.0.0.1:{agreeing}/1k", {"Cookie": PLAIN_COOKIE}, (agree.pid, server.pid)),
+    ]
 
 
 def nginx_config(folder, name, servers, one_process=False):
@@ -230,11 +272,11 @@ def attribute(tag, name):
     return found and found[1]
 
 
-def expect_kib(name, url, headers):
+def expect(name, url, headers, length):
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
         body = answer.read()
-        if answer.status != 200 or len(body) != 1024 or answer.geturl() != url:
+        if answer.status != 200 or len(body) != length or answer.geturl() != url:
             sys.exit(f"{name} answers {answer.status} with {len(body)} bytes at {answer.geturl()}")
 
 

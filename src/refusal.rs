@@ -2,6 +2,8 @@
 //!
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
+mod front;
+mod lost;
 mod token;
 mod words;
 
@@ -11,6 +13,8 @@ use http::{Method, StatusCode};
 use tracing::Level;
 
 pub use self::{
+    front::FrontTrouble,
+    lost::Lost,
     token::{Cause, TokenTrouble},
     words::Words,
 };
@@ -33,6 +37,8 @@ pub enum Refusal {
     SignIn(SignIn),
     /// The token that came does not count.
     Token(TokenTrouble),
+    /// Nobody is signed in, and a person has sent a form, which a redirect would lose; its URL leads to a page that says to come back.
+    Unsent(SignIn),
     /// Somebody is signed in who may not pass.
     Forbidden(Box<Forbidden>),
     /// GitLab has been out of reach for longer than its last word on this user counts.
@@ -52,6 +58,10 @@ pub enum Refusal {
     CrossSite,
     /// A hook was not taken.
     Hook(HookTrouble),
+    /// A front proxy's question can't be answered.
+    Front(FrontTrouble),
+    /// A browser has to fetch its session's new cookie first; the absolute URL where it gets that, and is sent on.
+    Renew(String),
     /// A fault of labgate's own.
     Internal(BoxError),
 }
@@ -143,6 +153,14 @@ pub enum Attempt {
     },
     /// No GitLab of that name may sign in here.
     UnknownGitLab,
+    /// The cookie of the sign-in has not come back, and it shows why.
+    Lost(Lost),
+    /// Sign-ins end well again and again, but the session never comes back.
+    Loop(Lost),
+    /// A ticket of another host is none: in what way is for the log only.
+    Ticket(&'static str),
+    /// Whether a ticket of another host was used before can't be said.
+    Unproven(BoxError),
 }
 
 /// Why a hook was not taken.
@@ -193,13 +211,23 @@ impl Refusal {
         match self {
             Self::Token(trouble) => trouble.status(),
             Self::Malformed(_)
-            | Self::Attempt(Attempt::State | Attempt::Parameters(_))
+            | Self::Attempt(
+                Attempt::State
+                | Attempt::Parameters(_)
+                | Attempt::Lost(_)
+                | Attempt::Loop(_)
+                | Attempt::Ticket(_),
+            )
             | Self::Hook(HookTrouble::Body(_)) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Attempt(Attempt::UnknownGitLab) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn(sign_in) if sign_in.navigation => StatusCode::FOUND,
-            Self::SignIn(_) | Self::Hook(HookTrouble::Token) => StatusCode::UNAUTHORIZED,
+            Self::Renew(_) => StatusCode::FOUND,
+            Self::Front(trouble) => trouble.status(),
+            Self::SignIn(_) | Self::Unsent(_) | Self::Hook(HookTrouble::Token) => {
+                StatusCode::UNAUTHORIZED
+            },
             Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
             Self::Hook(HookTrouble::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -218,7 +246,9 @@ impl Refusal {
             Self::Upstream(UpstreamTrouble::Slow) => StatusCode::GATEWAY_TIMEOUT,
             Self::Unconfirmed { .. }
             | Self::Exhausted(_)
-            | Self::Attempt(Attempt::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Attempt(Attempt::Unavailable { .. } | Attempt::Unproven(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -230,7 +260,7 @@ impl Refusal {
             Self::Misdirected => "unknown_host",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::SignIn(_) => "sign_in_required",
+            Self::SignIn(_) | Self::Unsent(_) => "sign_in_required",
             Self::Token(trouble) => trouble.code(),
             Self::Forbidden(_) => "forbidden",
             Self::Unconfirmed { .. } => "gitlab_unreachable",
@@ -245,6 +275,8 @@ impl Refusal {
             Self::Hook(HookTrouble::TooLarge) => "hook_too_large",
             Self::Hook(HookTrouble::Slow) => "hook_too_slow",
             Self::Hook(HookTrouble::TooMany { .. }) => "hooks_too_many",
+            Self::Front(trouble) => trouble.code(),
+            Self::Renew(_) => "cookie_behind",
             Self::Internal(_) => "internal_error",
         }
     }
@@ -257,9 +289,12 @@ impl Refusal {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::SignIn(_)
+            | Self::Unsent(_)
             | Self::Forbidden(_)
             | Self::CrossSite
-            | Self::Hook(_) => Fault::Client,
+            | Self::Hook(_)
+            | Self::Renew(_) => Fault::Client,
+            Self::Front(trouble) => trouble.fault(),
             Self::Token(trouble) => trouble.fault(),
             Self::Unconfirmed { .. } => Fault::Provider,
             Self::Attempt(attempt) => attempt.fault(),
@@ -285,7 +320,9 @@ impl Refusal {
             | Self::Attempt(Attempt::Unavailable { retry_after, .. })
             | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
             Self::Token(trouble) => trouble.retry_after(),
-            Self::Exhausted(_) => Some(Duration::from_secs(5)),
+            Self::Exhausted(_) | Self::Attempt(Attempt::Unproven(_)) => {
+                Some(Duration::from_secs(5))
+            },
             _ => None,
         }
     }
@@ -299,6 +336,7 @@ impl Refusal {
                 | Attempt::Client(source)
                 | Attempt::Answer(source)
                 | Attempt::ClockSkew(source)
+                | Attempt::Unproven(source)
                 | Attempt::Unavailable { source, .. },
             )
             | Self::Upstream(
@@ -315,7 +353,7 @@ impl Attempt {
     /// A stable word for logs, metrics and problem documents.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::State => "sign_in_state",
+            Self::State | Self::Lost(_) => "sign_in_state",
             Self::Parameters(_) => "sign_in_parameters",
             Self::Denied => "sign_in_denied",
             Self::Refused(_) => "sign_in_refused",
@@ -326,6 +364,9 @@ impl Attempt {
             Self::ClockSkew(_) => "clock_skew",
             Self::Unavailable { .. } => "gitlab_unavailable",
             Self::UnknownGitLab => "unknown_gitlab",
+            Self::Loop(_) => "sign_in_loop",
+            Self::Ticket(_) => "hand_over_refused",
+            Self::Unproven(_) => "hand_over_unproven",
         }
     }
 
@@ -341,8 +382,12 @@ impl Attempt {
                 | "unauthorized_client"
                 | "unsupported_response_type"
                 | "invalid_request",
-            ) => Fault::Us,
+            )
+            | Self::Unproven(_) => Fault::Us,
             Self::State
+            | Self::Lost(_)
+            | Self::Loop(_)
+            | Self::Ticket(_)
             | Self::Parameters(_)
             | Self::Denied
             | Self::Refused(_)

@@ -12,8 +12,10 @@
 //! `grace`. Whether somebody may pass is `authorize`'s.
 
 mod credential;
+mod hand_over;
 mod job;
 mod landing;
+mod presence;
 mod refresh;
 mod sign_in;
 mod sign_ins;
@@ -28,7 +30,9 @@ use http::{HeaderMap, HeaderValue};
 use self::refresh::Outcome;
 pub use self::{
     credential::Takes,
+    hand_over::Asked,
     landing::landing,
+    presence::Presence,
     refresh::{Flights, Refresher},
     sign_in::{Failed, Landed, Start, Started},
     sign_ins::SignIns,
@@ -42,7 +46,7 @@ use crate::{
     refusal::Refusal,
     session::{
         Activity, Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
-        SessionCodec, Site, Store, Told,
+        SessionCodec, Site, Store, Tickets, Told,
     },
     target::Target,
     telemetry::{Metrics, causes},
@@ -57,6 +61,8 @@ pub struct Authenticator {
     pub codec: SessionCodec,
     /// Cookies of sign-ins that have begun.
     pub attempts: Attempts,
+    /// Sessions on their way to other hosts.
+    pub tickets: Tickets,
     /// What outruns the cookies.
     pub store: Arc<Store>,
     /// What passes through tunnels of sessions.
@@ -84,8 +90,8 @@ pub struct Authenticator {
 pub struct Authenticated {
     /// The session, unless nobody is signed in.
     pub session: Option<Arc<Session>>,
-    /// `Set-Cookie` values that renew or clear the session cookie.
-    pub set_cookies: Vec<HeaderValue>,
+    /// How the browser's session cookie stands.
+    pub cookie: CookieState,
     /// What the request's `Cookie` line holds beside the session.
     pub others: Others,
     /// What upstreams are told about the user, if it was put together before.
@@ -101,6 +107,20 @@ pub struct Caller {
     pub checked: Arc<Checked>,
     /// The headers that it came in, which are for labgate alone.
     pub consumed: HeaderMap,
+}
+
+/// How a browser's session cookie stands to what is known of its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieState {
+    /// It says all of it, or there is none.
+    #[default]
+    Current,
+    /// It does not open.
+    Broken,
+    /// Something newer is known.
+    Behind,
+    /// Alone it would soon be worth nothing: its tokens are spent, its key is old, or the session looks idle by it.
+    Outdated,
 }
 
 impl Authenticated {
@@ -125,19 +145,23 @@ impl Authenticator {
         let site = site(target);
         match self.codec.read(headers, site) {
             Reading::Nothing => Ok(Authenticated::default()),
-            Reading::Broken => Ok(Authenticated {
-                set_cookies: vec![self.codec.clear(site)],
-                ..Authenticated::default()
-            }),
+            Reading::Broken => {
+                Ok(Authenticated { cookie: CookieState::Broken, ..Authenticated::default() })
+            },
             Reading::Session(Found { session, renew, others, told }) => {
                 match self.current(session.clone(), renew, now).await? {
-                    Some((current, renew)) => {
+                    Some((current, behind)) => {
                         let same = Arc::ptr_eq(&current, &session);
                         let told = if same { told } else { Told::default() };
-                        let set_cookies = self.renewed(&current, renew, site, now);
-                        let session = Some(current);
-                        let own = Authenticated::default();
-                        Ok(Authenticated { session, set_cookies, others, told, ..own })
+                        let cookie = match behind {
+                            true if renew || self.outdates(&current, &session) => {
+                                CookieState::Outdated
+                            },
+                            true => CookieState::Behind,
+                            false => CookieState::Current,
+                        };
+                        let (session, caller) = (Some(current), None);
+                        Ok(Authenticated { session, cookie, others, told, caller })
                     },
                     None => Ok(Authenticated::default()),
                 }
@@ -257,21 +281,31 @@ impl Authenticator {
         }
     }
 
-    /// The cookie of `session`, if the browser's is behind.
-    fn renewed(
+    /// Whether a cookie with the copy `old` would soon be worth nothing without the store.
+    fn outdates(&self, current: &Session, old: &Session) -> bool {
+        let looks_idle = |idle: Duration| current.seen.since(old.seen) >= idle / 2;
+        current.tokens.access != old.tokens.access || self.deadlines.idle.is_some_and(looks_idle)
+    }
+
+    /// The `Set-Cookie` value that renews or clears the cookie of `who`, if the browser's is not as it should be.
+    pub fn set_cookie(
         &self,
-        session: &Session,
-        renew: bool,
-        site: Site<'_>,
+        who: &Authenticated,
+        target: &Target,
         now: Timestamp,
-    ) -> Vec<HeaderValue> {
-        if !renew {
-            return Vec::new();
+    ) -> Option<HeaderValue> {
+        let site = site(target);
+        match (who.cookie, &who.session) {
+            (CookieState::Broken, _) => Some(self.codec.clear(site)),
+            (CookieState::Behind | CookieState::Outdated, Some(session)) => {
+                let packed = self.codec.pack(session, site, now).inspect_err(|error| {
+                    let error = causes(error);
+                    tracing::error!(error, "a session's cookie could not be renewed");
+                });
+                packed.ok().map(|packed| packed.cookie)
+            },
+            (CookieState::Current | CookieState::Behind | CookieState::Outdated, _) => None,
         }
-        let packed = self.codec.pack(session, site, now).inspect_err(|error| {
-            tracing::error!(error = causes(error), "a session's cookie could not be renewed");
-        });
-        packed.map(|packed| packed.cookie).into_iter().collect()
     }
 }
 

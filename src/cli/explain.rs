@@ -237,7 +237,7 @@ struct Report<'a> {
 struct Route<'a> {
     index: usize,
     name: &'a str,
-    upstream: &'a str,
+    upstream: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -273,7 +273,7 @@ impl<'a> Report<'a> {
             route: route.map(|route| Route {
                 index: route.index,
                 name: &route.name,
-                upstream: &route.upstream,
+                upstream: route.upstream.as_deref(),
             }),
             rules: route
                 .map(|route| route.rules.iter().map(Rule::from).collect())
@@ -293,7 +293,11 @@ impl<'a> Report<'a> {
         }
         match &self.route {
             Some(Route { index, name, upstream }) => {
-                writeln!(text, "route[{index}] {name} leads to {upstream}")?;
+                let leads = upstream.map_or_else(
+                    || "is only asked about by front proxies".to_owned(),
+                    |upstream| format!("leads to {upstream}"),
+                );
+                writeln!(text, "route[{index}] {name} {leads}")?;
             },
             None => writeln!(text, "no route is asked")?,
         }

@@ -10,6 +10,7 @@ use super::{Problem, secret::Secret, tokens::Tokens, value};
 /// One GitLab that people may sign in with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key that people write")]
 pub struct GitLab {
     /// Where browsers find this GitLab; may carry a path. Default `"https://gitlab.com"`.
     #[serde(deserialize_with = "value::base_url")]
@@ -34,6 +35,8 @@ pub struct GitLab {
     pub forward_params: Vec<String>,
     /// Whether an e-mail address counts only if GitLab calls it verified. Default `true`.
     pub require_verified_email: bool,
+    /// Whether membership in an archived project counts as in any other. Default `true`.
+    pub archived_projects: bool,
     /// The secret token of this GitLab's hooks, at least 16 bytes: it opens `/oauth2/hooks/NAME`, so that a lost membership counts at the next request. Default: no hooks. Example `{ file = "hook-secret" }`.
     pub hook_secret: Option<Secret>,
     /// Callers without a browser.
@@ -96,6 +99,7 @@ impl Default for GitLab {
             authorize_params: BTreeMap::new(),
             forward_params: Vec::new(),
             require_verified_email: true,
+            archived_projects: true,
             hook_secret: None,
             tokens: Tokens::default(),
             revoke_on_sign_out: false,

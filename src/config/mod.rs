@@ -9,6 +9,7 @@
 //! parts fit together is checked where the gate is built; both stages report `Problem`s by key path, and the `Document` knows where a key stands.
 
 mod access;
+mod dialect;
 mod document;
 mod environment;
 mod excerpt;
@@ -39,6 +40,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    dialect::Dialect,
     document::Document,
     gitlab::GitLab,
     identity::Identity,
@@ -54,8 +56,8 @@ pub use self::{
     tokens::{TokenKind, Tokens},
     upstream::Upstream,
     value::{
-        AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, ProjectPath, RefPattern,
-        parse_origin,
+        AccessLevel, GroupPath, GroupPattern, HostAndPort, HostPattern, PathPrefix, ProjectPath,
+        RefPattern, parse_origin,
     },
 };
 
@@ -147,7 +149,8 @@ impl Config {
             problems.extend(upstream.problems(&format!("upstream.{name}")));
         }
         for (index, route) in self.route.iter().enumerate() {
-            problems.extend(route.problems(&format!("route[{index}]")));
+            let key = format!("route[{index}]");
+            problems.extend(route.problems(&key, !self.server.trusted_proxies.0.is_empty()));
         }
         let open = self.secrets().filter(|(_, secret)| secret.is_open());
         problems.extend(open.map(|(key, _)| {

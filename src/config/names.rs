@@ -37,10 +37,11 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 75] = [
+pub(super) const PLAIN: &[&str] = &[
     "accept",
     "admin",
     "allow",
+    "archived_projects",
     "authorize_params",
     "base_url",
     "basic",
@@ -102,6 +103,7 @@ pub(super) const PLAIN: [&str; 75] = [
     "same_site",
     "scopes",
     "server",
+    "sign_in_host",
     "sign_in_page",
     "store",
     "telemetry",
@@ -129,7 +131,7 @@ pub(super) fn later(table: &str, name: &str) -> bool {
 }
 
 const LATER: [(&str, &[&str]); 5] = [
-    ("Server", &["ext_authz", "tls", "sign_in_host"]),
+    ("Server", &["ext_authz", "tls"]),
     ("GitLab", &["api"]),
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),

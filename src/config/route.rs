@@ -21,7 +21,7 @@ pub struct Route {
     /// Methods, case-sensitive. Default: all. Example `["GET", "HEAD"]`.
     #[serde(with = "value::methods")]
     pub methods: Option<Vec<http::Method>>,
-    /// Name of an `[upstream.NAME]` or a URL. Required. Example `"http://127.0.0.1:3000"`.
+    /// Name of an `[upstream.NAME]` or a URL; only where front proxies ask it can be left out. Required. Example `"http://127.0.0.1:3000"`.
     #[serde(deserialize_with = "value::one_upstream")]
     pub upstream: Option<String>,
     /// Names of the GitLabs whose users may come in here. Default: all. Example `["main"]`.
@@ -46,11 +46,13 @@ impl Route {
         self.gitlab.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
     }
 
-    pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
+    /// What is wrong with it; `asked` says whether front proxies may ask about it.
+    pub(super) fn problems(&self, key: &str, asked: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.upstream.is_none() {
+        if self.upstream.is_none() && !asked {
             let message = "the application is needed: a URL or the name of an `[upstream.NAME]`";
-            problems.push(Problem::error(format!("{key}.upstream"), message));
+            let help = "if a front proxy asks about this route, name its network in `server.trusted_proxies`";
+            problems.push(Problem::error(format!("{key}.upstream"), message).help(help));
         }
         if self.gitlab.as_ref().is_some_and(Vec::is_empty) {
             let message = "nobody could sign in; leave the key out for all GitLabs";

@@ -9,6 +9,7 @@ use super::{
     Gate, Route,
     pace::Pace,
     plan::{Env, Plan},
+    renewals::Renewals,
 };
 use crate::{
     authenticate::{Authenticator, Flights, Refresher, SignIns, TokenCache},
@@ -19,7 +20,7 @@ use crate::{
     route::RouteTable,
     session::{
         Activity, Attempts, CookieError, Deadlines, Marks, Means, Random, SessionCodec,
-        SessionCookie, Store, StoreLimits,
+        SessionCookie, Store, StoreLimits, Tickets,
     },
     telemetry::{Metrics, RequestIds},
 };
@@ -43,6 +44,8 @@ pub struct Shared {
     pub(super) marks: Arc<Marks>,
     /// How many hooks come, and how many with a wrong token.
     pub(super) hooks: Pace,
+    /// Browsers that were sent to fetch their cookie.
+    pub(super) renewals: Renewals,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
     tokens: Arc<TokenCache>,
@@ -97,6 +100,7 @@ impl Shared {
             activity: Arc::default(),
             marks: Arc::default(),
             hooks: Pace::default(),
+            renewals: Renewals::default(),
             flights: Arc::default(),
             sign_ins: Arc::default(),
             roots: Roots::system(),
@@ -149,7 +153,13 @@ impl Gate {
         let authenticator = Authenticator {
             providers,
             codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
-            attempts: Attempts::new(&cookie, &config.server.prefix, keys, random.clone()),
+            attempts: Attempts::new(
+                &cookie,
+                attempts_path(&config.server),
+                keys.clone(),
+                random.clone(),
+            ),
+            tickets: Tickets::new(keys, random.clone()),
             sign_ins: shared.sign_ins.clone(),
             activity: shared.activity.clone(),
             refresher: Arc::new(Refresher {
@@ -170,10 +180,11 @@ impl Gate {
             background: shared.background.clone(),
         };
         let entries = routes.into_iter().map(|entry| {
-            let upstream = upstreams.get(&entry.value.upstream).cloned();
+            let upstream = entry.value.upstream.as_ref();
             let metrics = shared.metrics.route(&entry.value.name);
-            let upstream = upstream.expect("the plan resolved it");
-            let upstream_metrics = shared.metrics.upstream(&entry.value.upstream);
+            let upstream_metrics = upstream.map(|name| shared.metrics.upstream(name));
+            let upstream = upstream.map(|name| upstreams.get(name).expect("the plan resolved it"));
+            let upstream = upstream.cloned();
             entry.with(Route::new(&entry.value, upstream, metrics, upstream_metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
@@ -191,6 +202,7 @@ impl Gate {
             cookie,
             public,
             trust,
+            sign_in_host: config.server.sign_in_host,
             prefix: config.server.prefix,
             hooks,
             own: shared.metrics.route("labgate"),
@@ -199,6 +211,15 @@ impl Gate {
             development: development.collect(),
             exposed: !config.server.listen.ip().is_loopback(),
         })
+    }
+}
+
+/// Where cookies of sign-ins live. With hosts that are handed sessions, such as review apps, a neighbour must not be able to set one: that takes the
+/// prefix `__Host-`, and that the whole host.
+fn attempts_path(server: &config::Server) -> &str {
+    match server.sign_in_host {
+        Some(_) => "/",
+        None => &server.prefix,
     }
 }
 
@@ -251,8 +272,7 @@ fn upstreams(
     let headers = plan.headers.clone();
     let reserved: Reserved = Arc::new(move |name| headers.claims(name));
     let mut upstreams = BTreeMap::new();
-    for planned in &plan.routes {
-        let name = &planned.value.upstream;
+    for name in plan.routes.iter().filter_map(|planned| planned.value.upstream.as_ref()) {
         if upstreams.contains_key(name) {
             continue;
         }

@@ -33,8 +33,8 @@ pub struct Explained {
     pub index: usize,
     /// Host and path as configured.
     pub name: String,
-    /// The application's name or URL.
-    pub upstream: String,
+    /// The application's name or URL; none where only front proxies ask.
+    pub upstream: Option<String>,
     /// What each rule finds, key by key; nothing for `"public"`, `"signed-in"` and nobody.
     pub rules: Vec<Vec<Finding>>,
 }

@@ -11,11 +11,16 @@
 mod build;
 mod endpoints;
 mod explain;
+mod forward_auth;
 mod guard;
+mod hand_over;
 mod hooks;
+mod lost;
+mod narrowing;
 mod pace;
 mod permit;
 mod plan;
+mod renewals;
 mod story;
 mod tunnels;
 
@@ -34,12 +39,13 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{hooks::HookSecret, permit::NoPermit, story::Story};
+use self::{forward_auth::Question, hooks::HookSecret, permit::NoPermit, story::Story};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
     body::{Request, Response},
     clock::Timestamp,
+    config::HostAndPort,
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
@@ -62,6 +68,8 @@ pub struct Gate {
     public: Option<Origin>,
     trust: Trust,
     prefix: String,
+    /// Where everybody signs in, if that is one host for all.
+    sign_in_host: Option<HostAndPort>,
     /// The secrets of those GitLabs that may send hooks.
     hooks: BTreeMap<String, HookSecret>,
     own: Arc<RouteMetrics>,
@@ -88,12 +96,24 @@ impl Gate {
     /// Answers one request.
     pub async fn handle(&self, request: &mut Request, peer: Peer) -> Response {
         let began = Instant::now();
-        let target = Target::read(request, &peer, &self.trust, self.public.as_ref());
-        let mut story = Story::begin(self.request_id(&target, request), request, &target);
+        let question = Question::of(request.uri(), &self.prefix);
+        let (trust, public) = (&self.trust, self.public.as_ref());
+        let target = match &question {
+            None => Target::read(request, &peer, trust, public).map_err(Refusal::Malformed),
+            Some(question) => {
+                let methods_matter = self.routes.looks_at_methods();
+                question.target(request, &peer, trust, public, methods_matter)
+            },
+        };
+        let known = target.as_ref().ok();
+        let mut story = Story::begin(self.request_id(known, request), request, known);
         let html = respond::prefers_html(request.headers());
-        let answer = match &target {
-            Ok(target) => self.answer(target, request, peer, &mut story).await,
-            Err(reason) => Err(Refusal::Malformed(reason)),
+        let answer = match (target, &question) {
+            (Ok(target), None) => self.answer(&target, request, peer, &mut story).await,
+            (Ok(target), Some(question)) => {
+                self.check(question, &target, request.headers(), &mut story).await
+            },
+            (Err(refusal), _) => Err(refusal),
         };
         let mut response = answer.unwrap_or_else(|refusal| {
             story.refused(&refusal);
@@ -106,6 +126,7 @@ impl Gate {
                 request_id: story.request_id.as_str(),
                 prefix: &self.prefix,
                 again: again.as_deref(),
+                front: question.as_ref().and_then(Question::dialect),
             };
             respond::refuse(&refusal, &voice)
         });
@@ -161,13 +182,14 @@ impl Gate {
         let permit = match self.admit(target, request.headers(), now).await {
             Ok(permit) => permit,
             Err(refused) => {
+                story.set_cookies.extend(self.authenticator.set_cookie(&refused.who, target, now));
                 story.who(refused.route, refused.who);
                 return Err(refused.refusal);
             },
         };
         story.permitted(&permit);
+        story.set_cookies.extend(self.authenticator.set_cookie(permit.who(), target, now));
         let passage = self.outgoing(target, request, peer, &permit, story)?;
-        let upstream = permit.route().upstream();
         let tunnels = &self.shared.tunnels;
         let passage = passage.held_by(|| self.holder(permit.who(), target, now));
         let renewed = permit.who().session.clone().filter(|_| !story.set_cookies.is_empty());
@@ -185,7 +207,7 @@ impl Gate {
         if dropped > 0 {
             tracing::warn!(
                 request_id = story.request_id.as_str(),
-                upstream = upstream.name(),
+                upstream = story.upstream(),
                 cookies = dropped,
                 "the application tried to set cookies of labgate's own; they were dropped"
             );
@@ -243,25 +265,44 @@ impl Gate {
             },
         };
         route.permit(who).map_err(|(reason, who)| {
-            let refusal = match reason {
-                NoPermit::SignIn => Refusal::SignIn(SignIn {
-                    url: self.sign_in_url(target, Some(route)),
-                    navigation: respond::is_navigation(&target.method, headers),
-                    // A browser would ask for a password, and that of GitLab might be typed.
-                    basic: route.takes.basic
-                        && route.takes.any()
-                        && !headers.contains_key("sec-fetch-mode"),
-                }),
-                // Not false, only not said: whoever asks again in a moment gets an answer.
-                NoPermit::Forbidden(rules) if self.is_unsaid(&who, &rules) => {
-                    Refusal::Unconfirmed { gitlab: self.label_of(&who), retry_after: SOON }
-                },
-                NoPermit::Forbidden(rules) => {
-                    Refusal::Forbidden(Box::new(self.forbidden(target, route, &who, rules)))
-                },
-            };
+            let refusal = self.refusal(target, headers, route, &who, reason);
             Refused { refusal, route: Some(route), who }
         })
+    }
+
+    /// Why `who` does not pass, for them to read.
+    fn refusal(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        route: &Route,
+        who: &Authenticated,
+        reason: NoPermit,
+    ) -> Refusal {
+        match reason {
+            NoPermit::SignIn if respond::is_form(&target.method, headers) => {
+                Refusal::Unsent(SignIn {
+                    url: self.signed_in_url(target),
+                    navigation: false,
+                    basic: false,
+                })
+            },
+            NoPermit::SignIn => Refusal::SignIn(SignIn {
+                url: self.sign_in_url(target, Some(route)),
+                navigation: respond::is_navigation(&target.method, headers),
+                // A browser would ask for a password, and that of GitLab might be typed.
+                basic: route.takes.basic
+                    && route.takes.any()
+                    && !headers.contains_key("sec-fetch-mode"),
+            }),
+            // Not false, only not said: whoever asks again in a moment gets an answer.
+            NoPermit::Forbidden(rules) if self.is_unsaid(who, &rules) => {
+                Refusal::Unconfirmed { gitlab: self.label_of(who), retry_after: SOON }
+            },
+            NoPermit::Forbidden(rules) => {
+                Refusal::Forbidden(Box::new(self.forbidden(target, route, who, rules)))
+            },
+        }
     }
 
     /// Whether a rule may yet hold, as GitLab has not been heard on all that it asks for though it would tell.
@@ -337,32 +378,32 @@ impl Gate {
         Ok(passage)
     }
 
-    fn request_id(&self, target: &Result<Target, &'static str>, request: &Request) -> RequestId {
-        let given = match target {
-            Ok(target) if target.trusted => {
-                request.headers().get(REQUEST_ID).and_then(RequestId::given)
-            },
-            Ok(_) | Err(_) => None,
-        };
+    fn request_id(&self, target: Option<&Target>, request: &Request) -> RequestId {
+        let believed = target.is_some_and(|target| target.trusted);
+        let given = request.headers().get(REQUEST_ID).filter(|_| believed);
+        let given = given.and_then(RequestId::given);
         given.unwrap_or_else(|| self.shared.request_ids.next())
     }
 
     /// The origin on which a sign-in for `target` takes place: its own if routes name its host, else the public one.
-    fn home<'a>(&'a self, target: &'a Target, route: Option<&Route>) -> &'a Origin {
+    fn home(&self, target: &Target, route: Option<&Route>) -> Origin {
+        if let Some(hub) = self.sign_in_origin(target).filter(|it| it.host == target.origin.host) {
+            return hub;
+        }
         let own = match route {
             Some(route) => route.names_host,
             None => self.routes.names_host(&target.origin.host),
         };
         match &self.public {
-            Some(public) if !own || public.host == target.origin.host => public,
-            Some(_) | None => &target.origin,
+            Some(public) if !own || public.host == target.origin.host => public.clone(),
+            Some(_) | None => target.origin.clone(),
         }
     }
 
     fn sign_in_url(&self, target: &Target, route: Option<&Route>) -> String {
         let home = self.home(target, route);
         // A path of two slashes alone would read as another host.
-        let rd = match *home == target.origin && !target.path_and_query().starts_with("//") {
+        let rd = match home == target.origin && !target.path_and_query().starts_with("//") {
             true => target.path_and_query().to_owned(),
             false => target.url(),
         };

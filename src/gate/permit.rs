@@ -26,8 +26,9 @@ pub struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) takes: Takes,
     guard: Guard,
-    upstream: Arc<Upstream>,
-    upstream_metrics: UpstreamMetrics,
+    /// None where only front proxies ask.
+    pub(super) upstream: Option<Arc<Upstream>>,
+    upstream_metrics: Option<UpstreamMetrics>,
 }
 
 /// Proof that a route's policy was run and agreed.
@@ -49,9 +50,9 @@ pub(super) enum NoPermit {
 impl Route {
     pub(super) fn new(
         planned: &PlannedRoute,
-        upstream: Arc<Upstream>,
+        upstream: Option<Arc<Upstream>>,
         metrics: Arc<RouteMetrics>,
-        upstream_metrics: UpstreamMetrics,
+        upstream_metrics: Option<UpstreamMetrics>,
     ) -> Self {
         Self {
             name: planned.name.clone(),
@@ -75,10 +76,6 @@ impl Route {
     /// Whether users of the GitLab of this table name may sign in here.
     pub(super) fn admits(&self, gitlab: &str) -> bool {
         self.guard.admits(gitlab)
-    }
-
-    pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.upstream
     }
 
     /// Runs the policy; gives `who` back if it says no.
@@ -112,7 +109,7 @@ impl<'g> Permit<'g> {
     /// Hands `request` to the route's upstream.
     ///
     /// # Errors
-    /// When the upstream does not do its part, or tunnels have run out.
+    /// When there is none, it does not do its part, or tunnels have run out.
     pub async fn forward(
         self,
         request: &mut Request,
@@ -120,9 +117,12 @@ impl<'g> Permit<'g> {
         core: usize,
         tunnels: &Arc<Tunnels>,
     ) -> Result<Response, Refusal> {
+        let upstream = self.route.upstream.as_ref().ok_or(Refusal::NotFound)?;
         let sent = Instant::now();
-        let answered = self.route.upstream.send(request, passage, core, tunnels, sent).await;
-        self.route.upstream_metrics.answered(sent.elapsed());
+        let answered = upstream.send(request, passage, core, tunnels, sent).await;
+        if let Some(metrics) = &self.route.upstream_metrics {
+            metrics.answered(sent.elapsed());
+        }
         answered
     }
 }

@@ -40,12 +40,7 @@ pub(super) struct Story<'g> {
 }
 
 impl<'g> Story<'g> {
-    pub(super) fn begin(
-        request_id: RequestId,
-        request: &Request,
-        target: &Result<Target, &'static str>,
-    ) -> Self {
-        let target = target.as_ref().ok();
+    pub(super) fn begin(request_id: RequestId, request: &Request, target: Option<&Target>) -> Self {
         let wanted = Access::is_wanted();
         let path = target.filter(|_| wanted).map(Target::path);
         let host = target.filter(|_| wanted).map(|target| target.origin.host.as_str());
@@ -61,7 +56,7 @@ impl<'g> Story<'g> {
             cause: None,
             rule: None,
             client: target.map(|target| target.client),
-            method: request.method().clone(),
+            method: target.map_or_else(|| request.method(), |target| &target.method).clone(),
             version: request.version(),
             host: host.unwrap_or_default().into(),
             path: path.unwrap_or_default().into(),
@@ -74,7 +69,6 @@ impl<'g> Story<'g> {
         self.route = route.or(self.route);
         self.session = who.session;
         self.caller = who.caller.map(|caller| caller.checked);
-        self.set_cookies.extend(who.set_cookies);
     }
 
     pub(super) fn permitted(&mut self, permit: &Permit<'g>) {
@@ -82,7 +76,6 @@ impl<'g> Story<'g> {
         self.route = Some(permit.route());
         self.session.clone_from(&who.session);
         self.caller = who.caller.as_ref().map(|caller| caller.checked.clone());
-        self.set_cookies.extend(who.set_cookies.iter().cloned());
         self.decision = match permit.route().is_public() {
             true => Decision::Public,
             false => Decision::Allowed,
@@ -93,7 +86,7 @@ impl<'g> Story<'g> {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.cause = Some(refusal.code());
         self.decision = match (refusal, refusal.fault()) {
-            (Refusal::SignIn(_), _) => Decision::SignIn,
+            (Refusal::SignIn(_) | Refusal::Unsent(_) | Refusal::Renew(_), _) => Decision::SignIn,
             (_, Fault::Client) => Decision::Refused,
             (_, Fault::Provider | Fault::Upstream | Fault::Us) => Decision::Error,
         };
@@ -139,6 +132,11 @@ impl<'g> Story<'g> {
         .emit();
     }
 
+    /// Name of the application that the route leads to.
+    pub(super) fn upstream(&self) -> Option<&'g str> {
+        Some(self.route?.upstream.as_ref()?.name())
+    }
+
     /// Tells it all.
     pub(super) fn tell(&self, response: &Response, took: Duration, metrics: &RouteMetrics) {
         metrics.record(&self.method, response.status(), self.decision, took);
@@ -158,7 +156,7 @@ impl<'g> Story<'g> {
             cause: self.cause,
             rule: self.rule.as_deref(),
             route: self.route.map(|route| route.name.as_str()),
-            upstream: self.route.map(|route| route.upstream().name()),
+            upstream: self.upstream(),
             user: user.as_deref(),
             duration: took,
             user_agent: self.user_agent.as_ref(),

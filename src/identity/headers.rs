@@ -8,6 +8,7 @@
 //! lists the comma too, so that no name or group can pass for two (threat A29). Where a claim is empty the header is absent. Hop-by-hop headers and
 //! those about the connection are `forward`'s.
 
+mod answer;
 mod template;
 
 use std::collections::BTreeMap;

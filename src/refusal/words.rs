@@ -80,6 +80,11 @@ impl Refusal {
                 "Without the scope {} GitLab does not tell what the rules here ask for.",
                 forbidden.scope.unwrap_or_default()
             )),
+            Self::Unsent(_) => Words::new(
+                "Your form was not sent on",
+                "Your session here has ended, so what you sent did not reach the application. Nothing is lost: this tab still has it.",
+                "Sign in in another tab, come back to this one and reload it.",
+            ),
             Self::Forbidden(_) => Words::new(
                 "You don't have access",
                 "You are signed in, but your account may not open this.",
@@ -107,6 +112,12 @@ impl Refusal {
             )
             .operator("If that was no other site, check that the proxy before labgate keeps Host, or is in `server.trusted_proxies`."),
             Self::Hook(trouble) => trouble.words(),
+            Self::Front(trouble) => trouble.words(),
+            Self::Renew(_) => Words::new(
+                "One moment",
+                "Your sign-in goes on under a new cookie, which your browser has to fetch first.",
+                "Open the address again.",
+            ),
             Self::Internal(_) => Words::new(
                 "Something went wrong here",
                 "This is a fault of the server, not yours.",
@@ -205,6 +216,20 @@ impl Attempt {
                 "Wait a little and start again.",
             )
             .operator("The log has the cause: name resolution, TLS, a timeout, or a status such as 429."),
+            Self::Lost(lost) => lost.words("This sign-in can't be finished"),
+            Self::Loop(lost) => lost.words("Signing in leads nowhere"),
+            Self::Ticket(_) => Words::new(
+                "You were not signed in here",
+                "The ticket that your browser brought for this host is used, too old, or was given to another browser.",
+                "Start again. If you followed a link from somewhere else, don't trust it.",
+            )
+            .operator("If it happens to everybody: all replicas need the same `session.keys` and clocks that agree, and the proxy before labgate must keep Host, Cookie and Set-Cookie on this host and on `server.sign_in_host`."),
+            Self::Unproven(_) => Words::new(
+                "You can't be signed in here right now",
+                "This server can't look up whether the ticket that your browser brought was used before.",
+                "Wait a little and start again.",
+            )
+            .operator("The session store can't be reached: see the log and `session.store`."),
             Self::UnknownGitLab => Words::new(
                 "That GitLab isn't used here",
                 "This site does not take sign-ins from the GitLab that the address names.",

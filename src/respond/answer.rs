@@ -12,6 +12,9 @@ use crate::{
 const LOCKED: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What is missing where nobody is signed in.
+pub(super) const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"labgate\"");
+
 /// Sends a GET on to `location` with 302, setting `cookies` (values of `Set-Cookie`) on the way.
 pub fn redirect(location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
     found(StatusCode::FOUND, location, cookies)
@@ -60,7 +63,7 @@ fn found(
 }
 
 /// `location` as a field value; callers pass URLs that are parsed already, and anything else goes home rather than out of the header.
-fn location_value(location: &str) -> HeaderValue {
+pub(super) fn location_value(location: &str) -> HeaderValue {
     let is_plain = location.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
     let value = is_plain.then(|| HeaderValue::from_str(location).ok());
     value.flatten().unwrap_or(HeaderValue::from_static("/"))
@@ -129,6 +132,7 @@ fn challenges(refusal: &Refusal) -> Vec<String> {
                 .map(|scope| bearer(&format!(", error=\"insufficient_scope\", scope=\"{scope}\"")));
             scope.into_iter().collect()
         },
+        _ if refusal.status() == StatusCode::UNAUTHORIZED => vec![bearer("")],
         _ => Vec::new(),
     }
 }

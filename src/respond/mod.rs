@@ -6,21 +6,26 @@
 //!         ─▶ problem document    everybody else (RFC 9457)
 //! ```
 //!
-//! Every answer is `no-store`, can't be framed or sniffed, and loads nothing. The words are `refusal`'s; which answer is due is decided by the gate.
+//! To a front proxy that asks in forward-auth the same is said in its dialect. Every answer is `no-store`, can't be framed or sniffed, and loads nothing. The words are `refusal`'s; which answer is due is decided by the gate.
 
 mod answer;
 mod caller;
+mod dialect;
 mod pages;
 mod problem;
 mod style;
 
 pub use self::{
     answer::{done, json, redirect, see_other},
-    caller::{is_navigation, prefers_html},
-    pages::{Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_out_page},
+    caller::{is_form, is_navigation, prefers_html},
+    dialect::allow,
+    pages::{
+        Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_in_page, signed_out_page,
+    },
 };
 use crate::{
     body::Response,
+    config::Dialect,
     refusal::{Refusal, SignIn},
 };
 
@@ -35,6 +40,8 @@ pub struct Voice<'a> {
     pub prefix: &'a str,
     /// Where to begin again after a sign-in that did not work out; by default the sign-in page without a return address.
     pub again: Option<&'a str>,
+    /// The front proxy that passes the answer on; none if the client reads it.
+    pub front: Option<Dialect>,
 }
 
 impl Voice<'_> {
@@ -51,12 +58,16 @@ impl Voice<'_> {
 pub fn refuse(refusal: &Refusal, voice: &Voice<'_>) -> Response {
     let mut response = match refusal {
         Refusal::SignIn(SignIn { url, navigation, .. }) if *navigation => redirect(url, []),
+        Refusal::Renew(url) => redirect(url, []),
         // Scripts and programs can do nothing with a page, so they get the URL as data even if they would accept HTML.
         Refusal::SignIn(_) | Refusal::Token(_) => problem::document(refusal, voice),
         _ if voice.html => pages::refused(refusal, voice),
         _ => problem::document(refusal, voice),
     };
     answer::explain_by_headers(refusal, response.headers_mut());
+    if let Some(dialect) = voice.front {
+        dialect::translate(refusal, dialect, &mut response);
+    }
     response
 }
 

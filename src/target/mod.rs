@@ -6,11 +6,14 @@
 //! server.public_url ───────────────┘
 //! ```
 //!
+//! What a front proxy asks about in forward-auth is read by [`Target::relayed`].
+//!
 //! A request of which two readers could think differently (doubled hosts, user info, odd targets) is refused here: RFC 9112 section 3.2,
 //! threats G7, G8, G10. Paths are kept byte for byte, with every other reading that an upstream may make of them beside.
 
 mod origin;
 mod reading;
+mod relayed;
 mod trust;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +24,7 @@ use self::{origin::Authority, reading::Reading, trust::Forwarded};
 pub use self::{
     origin::{Origin, Scheme},
     reading::{covers, covers_in_any_case},
+    relayed::RelayError,
     trust::Trust,
 };
 
@@ -47,7 +51,7 @@ pub struct Target {
     pub client: IpAddr,
     /// Whether the peer is one of `server.trusted_proxies`.
     pub trusted: bool,
-    /// Whether that peer's `X-Forwarded-Host` named the host.
+    /// Whether that peer named the host by a header.
     pub relayed: bool,
     path: PathAndQuery,
     reading: Reading,
@@ -77,7 +81,7 @@ impl Target {
         Ok(Self {
             method: request.method().clone(),
             relayed: said.authority.is_some(),
-            origin: origin(authority, said, public),
+            origin: origin_of(authority, said, public),
             client: trust.client(peer.addr.ip(), request.headers()),
             trusted,
             path,
@@ -178,7 +182,7 @@ fn path<B>(request: &Request<B>) -> Result<PathAndQuery, &'static str> {
     }
 }
 
-fn origin(named: Authority, said: Forwarded, public: Option<&Origin>) -> Origin {
+fn origin_of(named: Authority, said: Forwarded, public: Option<&Origin>) -> Origin {
     let mut authority = said.authority.unwrap_or(named);
     authority.port = authority.port.or(said.port);
     match public {

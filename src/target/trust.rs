@@ -90,15 +90,16 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
+    /// Reads only how the browser speaks to the peer.
+    pub(super) fn scheme(headers: &HeaderMap) -> Result<Option<Scheme>, &'static str> {
+        parsed(headers, PROTO, Scheme::named, "X-Forwarded-Proto is neither http nor https")
+    }
+
     /// Reads what the peer says, who must be trusted.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, &'static str> {
-        let (proto, host, port) = (
-            "X-Forwarded-Proto is neither http nor https",
-            "X-Forwarded-Host is no host",
-            "X-Forwarded-Port is no port",
-        );
+        let (host, port) = ("X-Forwarded-Host is no host", "X-Forwarded-Port is no port");
         Ok(Self {
-            scheme: parsed(headers, PROTO, Scheme::named, proto)?,
+            scheme: Self::scheme(headers)?,
             authority: parsed(headers, HOST, Authority::parse, host)?,
             port: parsed(headers, PORT, origin::port, port)?,
         })

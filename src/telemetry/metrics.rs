@@ -78,6 +78,11 @@ const TOKEN_CHECKS: Described = counter(
     &["kind", "result"],
     "Tokens of callers without a browser, as they came; kind is unknown until GitLab says it, result is accepted, refused, cached, capped or unconfirmed.",
 );
+const HAND_OVERS: Described = counter(
+    "labgate_hand_overs_total",
+    &["result"],
+    "Tickets of the sign-in host: given there; taken, or a refusal's code, at other hosts.",
+);
 const SESSION_RECHECKS: Described = counter(
     "labgate_session_rechecks_total",
     &["result"],
@@ -145,6 +150,7 @@ pub const REFERENCE: &[Described] = &[
     UPSTREAM_DURATION,
     SIGN_INS,
     TOKEN_CHECKS,
+    HAND_OVERS,
     SESSION_RECHECKS,
     SESSION_REFRESHES,
     SESSIONS_REVOKED,
@@ -173,6 +179,7 @@ pub struct Metrics {
     upstream_duration: HistogramVec,
     sign_ins: IntCounterVec,
     token_checks: IntCounterVec,
+    hand_overs: IntCounterVec,
     session_rechecks: IntCounterVec,
     session_refreshes: IntCounterVec,
     sessions_revoked: IntCounterVec,
@@ -202,6 +209,7 @@ impl Metrics {
             upstream_duration: histograms(&registry, UPSTREAM_DURATION),
             sign_ins: counters(&registry, SIGN_INS),
             token_checks: counters(&registry, TOKEN_CHECKS),
+            hand_overs: counters(&registry, HAND_OVERS),
             session_rechecks: counters(&registry, SESSION_RECHECKS),
             session_refreshes: counters(&registry, SESSION_REFRESHES),
             sessions_revoked: counters(&registry, SESSIONS_REVOKED),
@@ -239,6 +247,11 @@ impl Metrics {
     /// A token came; see the metric's description for the words.
     pub fn token_check(&self, kind: &'static str, result: &'static str) {
         self.token_checks.with_label_values(&[kind, result]).inc();
+    }
+
+    /// A ticket was `given` or `taken`, or refused with a refusal's code.
+    pub fn hand_over(&self, result: &'static str) {
+        self.hand_overs.with_label_values(&[result]).inc();
     }
 
     /// GitLab was asked again about somebody.

@@ -110,9 +110,6 @@ labgate.toml:19:9: error: unknown value, expected `public` or `signed-in`
    19 | allow = "signd-in"
       |         ^^^^^^^^^^
    help: did you mean `signed-in`?
-labgate.toml:21:1: error: route[1].upstream: the application is needed: a URL or the name of an `[upstream.NAME]`
-   21 | [[route]]
-      | ^^^^^^^^^
 labgate.toml:22:40: error: unknown role `boss`, expected one of `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer`, `owner`
    22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
       | 	                                      ^^^^^^

@@ -33,17 +33,22 @@ impl Draft<'_> {
         users: &mut UsersFiles,
     ) -> Option<Entry<PlannedRoute>> {
         let key = format!("route[{index}]");
-        let upstream = self.upstream(&key, route.upstream.as_deref());
+        let upstream = route.upstream.as_deref();
+        let upstream = upstream.map(|name| self.upstream(&format!("{key}.upstream"), name));
+        let is_lost = upstream == Some(None);
         let gitlabs = self.named_gitlabs(&key, route);
         let policy = self.policy(&key, route, users);
         let host = route.host.as_ref().map_or_else(String::new, ToString::to_string);
+        if is_lost {
+            return None;
+        }
         let planned = PlannedRoute {
             name: format!("{host}{}", route.path.as_str()),
             names_host: route.host.is_some(),
             index,
             takes: self.takes(&key, route, gitlabs.as_deref().unwrap_or_default()),
             guard: Guard::new(policy?, gitlabs?),
-            upstream: upstream?,
+            upstream: upstream.flatten(),
             sign_in_page: route.sign_in_page,
             hide_rules: route.hide_rules,
         };
@@ -55,16 +60,15 @@ impl Draft<'_> {
         })
     }
 
-    fn upstream(&mut self, key: &str, upstream: Option<&str>) -> Option<String> {
-        let key = format!("{key}.upstream");
-        let upstream = upstream?;
+    /// Where it leads; none if that can't be used.
+    fn upstream(&mut self, key: &str, upstream: &str) -> Option<String> {
         if let Some(table) = self.config.upstream.get(upstream) {
             return table.url.is_some().then(|| upstream.into());
         }
         if !upstream.contains("://") {
             let message = format!("there is no `[upstream.{upstream}]`");
             match nearest(upstream, &keys(&self.config.upstream)) {
-                Some(known) => self.advise(&key, message, format!("did you mean `{known}`?")),
+                Some(known) => self.advise(key, message, format!("did you mean `{known}`?")),
                 None => self.error(key, message),
             }
             return None;

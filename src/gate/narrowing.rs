@@ -1,0 +1,124 @@
+//! Further conditions in the query of a forward-auth question, as users of oauth2-proxy write them: they narrow what the route allows, and never widen it.
+//!
+//! ```text
+//! allowed_groups=acme/web,acme/ops   in one of these groups, and
+//! allowed_emails=ada@example.com     with one of these addresses, and
+//! allowed_email_domains=example.com  with an address at one of these domains
+//! ```
+//!
+//! A condition that is not known, or names nothing, is refused: to leave it out would let people pass who should not.
+
+use std::collections::BTreeMap;
+
+use url::form_urlencoded;
+
+use super::permit::NoPermit;
+use crate::{
+    authorize::{Denial, Policy, UsersFiles},
+    config::{Allow, GroupPath, Rule},
+    identity::Identity,
+    refusal::{FrontTrouble, Refusal},
+};
+
+/// Whether `identity`, or nobody, also meets what `query` asks for.
+///
+/// # Errors
+/// When it can't be told what that is.
+pub(super) fn judge(
+    query: &str,
+    identity: Option<&Identity>,
+) -> Result<Result<(), NoPermit>, Refusal> {
+    for rules in conditions(query)? {
+        let policy = Policy::new(&Allow::Rules(rules), &mut UsersFiles::default());
+        let policy = policy.map_err(|_| FrontTrouble::Headers(NAMES_NOTHING))?;
+        match policy.check(identity) {
+            Ok(()) => {},
+            Err(Denial::SignIn) => return Ok(Err(NoPermit::SignIn)),
+            Err(Denial::Forbidden(unmet)) => return Ok(Err(NoPermit::Forbidden(unmet))),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The rules of each condition, of which one must hold.
+fn conditions(query: &str) -> Result<Vec<Vec<Rule>>, FrontTrouble> {
+    let mut conditions: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    for (key, value) in pairs.filter(|(key, _)| key.starts_with("allowed")) {
+        let rules = conditions.entry(key.to_string()).or_default();
+        let values = value.split(',').map(str::trim).filter(|value| !value.is_empty());
+        for value in values {
+            rules.push(rule(&key, value.to_owned())?);
+        }
+    }
+    Ok(conditions.into_values().collect())
+}
+
+fn rule(key: &str, value: String) -> Result<Rule, FrontTrouble> {
+    let rule = Rule::default();
+    Ok(match key {
+        "allowed_groups" => {
+            let group = GroupPath::try_from(value);
+            let group =
+                group.map_err(|_| FrontTrouble::Headers("allowed_groups names no group"))?;
+            Rule { group: Some(group), ..rule }
+        },
+        "allowed_emails" => Rule { email: Some(value), ..rule },
+        "allowed_email_domains" => Rule { email_domain: Some(value), ..rule },
+        _ => return Err(FrontTrouble::Headers("the query has a condition that is not known here")),
+    })
+}
+
+const NAMES_NOTHING: &str = "a condition in the query names nothing";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::AccessLevel, identity::Membership};
+
+    fn verdict(query: &str) -> &'static str {
+        let membership = |path: &str| Membership { path: path.into(), level: AccessLevel::GUEST };
+        let identity = Identity {
+            email: Some("ada@example.com".into()),
+            groups: vec![membership("acme/web"), membership("tools")],
+            ..Identity::default()
+        };
+        match judge(query, Some(&identity)) {
+            Ok(Ok(())) => "passes",
+            Ok(Err(_)) => "fails",
+            Err(_) => "refused",
+        }
+    }
+
+    #[test]
+    fn conditions_narrow_and_are_never_left_out() {
+        for (query, expected) in [
+            ("", "passes"),
+            ("rd=%2F", "passes"),
+            ("allowed_groups=acme/web", "passes"),
+            ("allowed_groups=other,ACME%2FWeb", "passes"),
+            ("allowed_groups=other&allowed_groups=tools", "passes"),
+            // Members of a subgroup are not members of its parent, those of a group are of what is below.
+            ("allowed_groups=acme", "fails"),
+            ("allowed_groups=tools/below", "passes"),
+            ("allowed_groups=acme/website", "fails"),
+            ("allowed_groups=tools&allowed_email_domains=example.com", "passes"),
+            ("allowed_groups=tools&allowed_email_domains=example.org", "fails"),
+            ("allowed_groups=other&allowed_emails=ada@example.com", "fails"),
+            ("allowed_emails=ada%40example.com", "passes"),
+            ("allowed_groups=", "refused"),
+            ("allowed_groups=,", "refused"),
+            ("allowed_groups=tools&allowed_groups=a b", "refused"),
+            ("allowed_roles=x", "refused"),
+            ("allowedgroups=tools", "refused"),
+        ] {
+            assert_eq!(verdict(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn nobody_meets_a_condition() {
+        assert!(matches!(judge("allowed_groups=a", None), Ok(Err(NoPermit::SignIn))));
+        assert!(matches!(judge("", None), Ok(Ok(()))));
+    }
+}
