@@ -4,6 +4,7 @@
 
 mod front;
 mod lost;
+mod token;
 mod words;
 
 use std::{error::Error, time::Duration};
@@ -11,7 +12,12 @@ use std::{error::Error, time::Duration};
 use http::{Method, StatusCode};
 use tracing::Level;
 
-pub use self::{front::FrontTrouble, lost::Lost, words::Words};
+pub use self::{
+    front::FrontTrouble,
+    lost::Lost,
+    token::{Cause, TokenTrouble},
+    words::Words,
+};
 
 /// A cause of any kind, for the log only.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -29,6 +35,8 @@ pub enum Refusal {
     MethodNotAllowed(Vec<Method>),
     /// Nobody is signed in.
     SignIn(SignIn),
+    /// The token that came does not count.
+    Token(TokenTrouble),
     /// Nobody is signed in, and a person has sent a form, which a redirect would lose; its URL leads to a page that says to come back.
     Unsent(SignIn),
     /// Somebody is signed in who may not pass.
@@ -67,6 +75,8 @@ pub struct SignIn {
     pub url: String,
     /// Whether a person navigates, so that a redirect makes sense; everything else gets 401.
     pub navigation: bool,
+    /// Whether a program may try again with a token as the password of `Basic`.
+    pub basic: bool,
 }
 
 /// Who was refused, and what would have been enough.
@@ -82,6 +92,8 @@ pub struct Forbidden {
     pub rules: Vec<Unmet>,
     /// Whether the route keeps its rules to itself.
     pub hide_rules: bool,
+    /// The scope that the caller's token lacks, so that GitLab does not tell what a rule asks for.
+    pub scope: Option<&'static str>,
 }
 
 impl Forbidden {
@@ -223,6 +235,7 @@ impl Refusal {
     /// The status that says it.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Token(trouble) => trouble.status(),
             Self::Malformed(_)
             | Self::Attempt(
                 Attempt::State
@@ -279,6 +292,7 @@ impl Refusal {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::SignIn(_) | Self::Unsent(_) => "sign_in_required",
+            Self::Token(trouble) => trouble.code(),
             Self::Forbidden(_) => "forbidden",
             Self::Unconfirmed { .. } => "gitlab_unreachable",
             Self::Attempt(attempt) => attempt.code(),
@@ -315,6 +329,7 @@ impl Refusal {
             | Self::Renew(_)
             | Self::Api(_) => Fault::Client,
             Self::Front(trouble) => trouble.fault(),
+            Self::Token(trouble) => trouble.fault(),
             Self::Attempt(attempt) => attempt.fault(),
             Self::Upstream(_) => Fault::Upstream,
             Self::Exhausted(_) | Self::Internal(_) => Fault::Us,
@@ -338,6 +353,7 @@ impl Refusal {
             | Self::Attempt(Attempt::Unavailable { retry_after, .. })
             | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
             Self::Api(ApiTrouble::Unanswered { retry_after, .. }) => *retry_after,
+            Self::Token(trouble) => trouble.retry_after(),
             Self::Exhausted(_) | Self::Attempt(Attempt::Unproven(_)) => {
                 Some(Duration::from_secs(5))
             },
@@ -362,6 +378,7 @@ impl Refusal {
             )
             | Self::Api(ApiTrouble::Unanswered { source, .. })
             | Self::Internal(source) => Some(source.as_ref()),
+            Self::Token(trouble) => trouble.cause(),
             _ => None,
         }
     }
@@ -437,6 +454,12 @@ impl From<ApiTrouble> for Refusal {
     }
 }
 
+impl From<TokenTrouble> for Refusal {
+    fn from(trouble: TokenTrouble) -> Self {
+        Self::Token(trouble)
+    }
+}
+
 impl From<Attempt> for Refusal {
     fn from(attempt: Attempt) -> Self {
         Self::Attempt(attempt)
@@ -455,7 +478,8 @@ mod tests {
 
     #[test]
     fn only_navigations_are_redirected_to_sign_in() {
-        let sign_in = |navigation| Refusal::SignIn(SignIn { url: "/".into(), navigation });
+        let sign_in =
+            |navigation| Refusal::SignIn(SignIn { url: "/".into(), navigation, basic: false });
         assert_eq!(sign_in(true).status(), StatusCode::FOUND);
         assert_eq!(sign_in(false).status(), StatusCode::UNAUTHORIZED);
     }

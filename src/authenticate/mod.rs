@@ -1,4 +1,5 @@
-//! Who is asking: the session cookie of a browser becomes an identity, renewed beside the request as GitLab's word on it grows old.
+//! Who is asking: the token of a program, or else the session cookie of a browser, becomes an identity; the latter is renewed beside the request as
+//! GitLab's word on it grows old.
 //!
 //! ```text
 //! cookie ──▶ opened ──▶ newest copy (store) ──▶ deadlines ──▶ GitLab's word ──▶ Authenticated
@@ -10,13 +11,17 @@
 //! ended is left to the next sign-in: an answer that is late would clear the cookie of the new session instead. The one refusal is a session on which GitLab has been silent for longer than
 //! `grace`. Whether somebody may pass is `authorize`'s.
 
+mod credential;
 mod hand_over;
+mod job;
 mod landing;
 mod presence;
 mod refresh;
 mod sign_in;
 mod sign_ins;
 mod sign_out;
+mod token;
+mod token_cache;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,6 +29,7 @@ use http::{HeaderMap, HeaderValue};
 
 use self::refresh::Outcome;
 pub use self::{
+    credential::Takes,
     hand_over::Asked,
     landing::landing,
     presence::Presence,
@@ -31,10 +37,11 @@ pub use self::{
     sign_in::{Failed, Landed, Start, Started},
     sign_ins::SignIns,
     sign_out::is_same_origin,
+    token_cache::TokenCache,
 };
 use crate::{
     clock::Timestamp,
-    gitlab::Provider,
+    gitlab::{Checked, Provider},
     identity::Identity,
     refusal::Refusal,
     session::{
@@ -70,9 +77,11 @@ pub struct Authenticator {
     pub recheck_timeout: Duration,
     /// Where new session ids come from.
     pub random: Random,
+    /// What is known of tokens; shared by all gates of a process.
+    pub tokens: Arc<TokenCache>,
     /// What operators see.
     pub metrics: Arc<Metrics>,
-    /// Where sign-ins talk to GitLab, so that a browser that goes away cancels nothing.
+    /// Where sign-ins and questions about tokens talk to GitLab, so that a browser that goes away cancels nothing.
     pub background: tokio::runtime::Handle,
 }
 
@@ -87,6 +96,17 @@ pub struct Authenticated {
     pub others: Others,
     /// What upstreams are told about the user, if it was put together before.
     pub told: Told,
+    /// The token, if one came that counts; there is no session then.
+    pub caller: Option<Box<Caller>>,
+}
+
+/// A caller without a browser.
+#[derive(Debug)]
+pub struct Caller {
+    /// Whose token it is.
+    pub checked: Arc<Checked>,
+    /// The headers that it came in, which are for labgate alone.
+    pub consumed: HeaderMap,
 }
 
 /// How a browser's session cookie stands to what is known of its session.
@@ -106,7 +126,8 @@ pub enum CookieState {
 impl Authenticated {
     /// Who it is.
     pub fn identity(&self) -> Option<&Identity> {
-        self.session.as_deref().map(|session| &session.identity)
+        let session = self.session.as_deref().map(|session| &session.identity);
+        session.or_else(|| self.caller.as_ref().map(|caller| &caller.checked.identity))
     }
 }
 
@@ -139,7 +160,8 @@ impl Authenticator {
                             true => CookieState::Behind,
                             false => CookieState::Current,
                         };
-                        Ok(Authenticated { session: Some(current), cookie, others, told })
+                        let (session, caller) = (Some(current), None);
+                        Ok(Authenticated { session, cookie, others, told, caller })
                     },
                     None => Ok(Authenticated::default()),
                 }

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::UsersFile;
+use super::{UsersFile, job::JobCondition};
 use crate::{
     config::{AccessLevel, GroupPath, ProjectPath},
-    identity::Identity,
+    identity::{Identity, Kind},
     refusal::Place,
 };
 
@@ -22,6 +22,7 @@ pub(super) enum Condition {
     TwoFactor(bool),
     External(bool),
     Listed(Arc<UsersFile>),
+    Job(JobCondition),
 }
 
 /// Whether a condition holds.
@@ -43,6 +44,17 @@ impl From<bool> for Verdict {
 
 impl Condition {
     pub(super) fn verdict(&self, identity: &Identity) -> Verdict {
+        match (self, identity.kind) {
+            (Self::Job(condition), Kind::Ci) => {
+                identity.job.as_deref().map_or(Verdict::Unknown, |job| condition.verdict(job))
+            },
+            // A job is not its user: whoever may change what it runs would pass for whoever started it.
+            (_, Kind::Ci) => Verdict::Fails,
+            (_, Kind::Browser | Kind::Token) => self.verdict_on_user(identity),
+        }
+    }
+
+    fn verdict_on_user(&self, identity: &Identity) -> Verdict {
         let email = identity.email.as_deref();
         let flag = |wanted: bool, flag: Option<bool>| {
             flag.map_or(Verdict::Unknown, |flag| (flag == wanted).into())
@@ -59,7 +71,10 @@ impl Condition {
                 .and_then(domain)
                 .is_some_and(|domain| wanted.eq_ignore_ascii_case(domain))
                 .into(),
-            Self::Group(path, role) => reaches(identity.level_in(path), *role),
+            Self::Group(path, role) => match reaches(identity.level_in(path), *role) {
+                Verdict::Fails if identity.withheld => Verdict::Unknown,
+                verdict => verdict,
+            },
             Self::Project(path, role) => match identity.in_project(path) {
                 Some(membership) => reaches(membership.level, *role),
                 None => Verdict::Unknown,
@@ -67,6 +82,7 @@ impl Condition {
             Self::TwoFactor(wanted) => flag(*wanted, identity.two_factor),
             Self::External(wanted) => flag(*wanted, identity.external),
             Self::Listed(file) => file.lists(identity).into(),
+            Self::Job(_) => Verdict::Fails,
         }
     }
 
@@ -91,6 +107,7 @@ impl Condition {
             Self::External(true) => "an external user of GitLab".into(),
             Self::External(false) => "no external user of GitLab".into(),
             Self::Listed(_) => "on this application's list of users".into(),
+            Self::Job(condition) => condition.needed(),
         }
     }
 
@@ -100,15 +117,29 @@ impl Condition {
             Some(level) => format!("{} in {path}", capitalised(level)),
             None => format!("not a member of {path}"),
         };
+        if identity.kind == Kind::Ci {
+            return match (self, identity.job.as_deref()) {
+                (Self::Job(condition), Some(job)) => condition.held(job),
+                _ => "a CI job, which is no user".into(),
+            };
+        }
         match self {
+            Self::Job(_) => "no CI job".into(),
+            Self::User(_) if identity.kind == Kind::Token => {
+                format!("a token of {}", identity.username)
+            },
             Self::User(_) => format!("signed in as {}", identity.username),
             Self::Email(_) | Self::EmailDomain(_) => match &identity.email {
                 None => "the e-mail address is not verified".into(),
                 Some(email) => format!("the e-mail address is {email}"),
             },
-            Self::Group(path, _) => role_in(path.as_str(), identity.level_in(path)),
+            Self::Group(path, _) => match identity.level_in(path) {
+                None if identity.withheld => withheld(path.as_str()),
+                level => role_in(path.as_str(), level),
+            },
             Self::Project(path, _) => match identity.in_project(path) {
                 Some(membership) => role_in(path.as_str(), membership.level),
+                None if identity.withheld => withheld(path.as_str()),
                 None => format!("GitLab has not said yet whether you are in {}", path.as_str()),
             },
             Self::TwoFactor(_) => match identity.two_factor {
@@ -147,7 +178,8 @@ impl Condition {
             | Self::EmailDomain(_)
             | Self::TwoFactor(_)
             | Self::External(_)
-            | Self::Listed(_) => return None,
+            | Self::Listed(_)
+            | Self::Job(_) => return None,
         };
         Some(Place { path: path.into(), members_url: url })
     }
@@ -159,6 +191,11 @@ fn domain(email: &str) -> Option<&str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"@\"(),:;<>[\\]".contains(&byte);
     let is_plain = |part: &str| !part.is_empty() && part.bytes().all(plain);
     (is_plain(local) && is_plain(domain)).then_some(domain)
+}
+
+/// What is known of memberships where GitLab may not tell them.
+fn withheld(path: &str) -> String {
+    format!("the token lacks the scope read_api, so GitLab does not tell its role in {path}")
 }
 
 /// The role as GitLab writes it.

@@ -4,18 +4,19 @@
 //! hold. Whether an identity's GitLab may come in at all is checked before, by the gate: equal usernames at two `GitLab`s are two people.
 
 mod condition;
+mod job;
 mod users;
 
 use std::path::PathBuf;
 
-use self::condition::Condition;
+use self::{condition::Condition, job::JobCondition};
 pub use self::{
     condition::Verdict,
     users::{UsersFile, UsersFileError, UsersFiles},
 };
 use crate::{
     config::{Allow, Rule},
-    identity::Identity,
+    identity::{Identity, Kind},
     refusal::Unmet,
 };
 
@@ -86,6 +87,10 @@ impl Policy {
     /// Why not.
     pub fn check(&self, identity: Option<&Identity>) -> Result<(), Denial> {
         match (&self.allowed, identity) {
+            // Any project's jobs get tokens; that is nobody who signed in.
+            (Allowed::SignedIn, Some(identity)) if identity.kind == Kind::Ci => {
+                Err(Denial::Forbidden(vec![no_user()]))
+            },
             (Allowed::Everybody, _) | (Allowed::SignedIn, Some(_)) => Ok(()),
             (Allowed::SignedIn | Allowed::Rules(_), None) => Err(Denial::SignIn),
             (Allowed::Rules(rules), Some(identity)) => judge(rules, identity),
@@ -155,8 +160,23 @@ fn conditions(
     rule: &Rule,
     files: &mut UsersFiles,
 ) -> Result<Vec<Condition>, PolicyError> {
-    let Rule { user, email, email_domain, group, project, role, two_factor, external, users_file } =
-        rule;
+    let Rule {
+        user,
+        email,
+        email_domain,
+        group,
+        project,
+        role,
+        two_factor,
+        external,
+        users_file,
+        ci_project: _,
+        ci_namespace: _,
+        r#ref: _,
+        ref_protected: _,
+        environment: _,
+        pipeline_source: _,
+    } = rule;
     if role.is_some() && group.is_none() && project.is_none() {
         return Err(PolicyError::RoleAlone(number));
     }
@@ -180,11 +200,21 @@ fn conditions(
     ]
     .into_iter()
     .flatten()
+    .chain(JobCondition::all_of(rule).map(Condition::Job))
     .collect();
     if conditions.is_empty() {
         return Err(PolicyError::EmptyRule(number));
     }
     Ok(conditions)
+}
+
+/// What a CI job reads where no rule names it.
+fn no_user() -> Unmet {
+    Unmet {
+        needed: "a user of GitLab, or a rule that names the CI job's project".into(),
+        held: "a CI job, which is no user".into(),
+        ..Unmet::default()
+    }
 }
 
 /// All that the rule asks for, and what there is instead of what does not hold.

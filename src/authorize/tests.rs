@@ -281,6 +281,7 @@ fn each_key_alone_says_no() {
         two_factor: Some(true),
         external: Some(false),
         users_file: Some(list.clone()),
+        ..Rule::default()
     };
     let ann = member(SHOP, Some(AccessLevel::MAINTAINER));
     let policy = |rule: &Rule| {

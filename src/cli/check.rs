@@ -101,6 +101,15 @@ fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
             methods.join(", ")
         ));
     }
+    if !gitlab.tokens.accept.is_empty() {
+        let kinds: Vec<_> = gitlab.tokens.accept.iter().map(|kind| kind.as_str()).collect();
+        lines.push(format!("Callers without a browser: {}", kinds.join(" ")));
+        lines.extend(gitlab.tokens.ci_audience.as_ref().map(|audience| {
+            format!("  in .gitlab-ci.yml: id_tokens: {{ LABGATE_TOKEN: {{ aud: {audience} }} }}")
+        }));
+        let takes = plan.takes(name).into_iter();
+        lines.extend(takes.map(|(key, kinds)| format!("  {key}: {kinds}")));
+    }
     lines.extend(plan.hook_url(name).map(|url| format!("URL of its system hook: {url}")));
     lines.join("\n")
 }

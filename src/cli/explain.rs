@@ -10,13 +10,14 @@ use clap::Args;
 use http::Method;
 use serde::Serialize;
 
-use super::{Environment, MISTAKE, planned, print, run::background, say};
+use super::{Environment, MISTAKE, ci_claims, planned, print, run::background, say};
 use crate::{
     authorize::{Finding, Verdict},
     config::{self, AccessLevel, Config, GroupPath, ProjectPath},
     gate::{Ending, Explanation, Plan},
     gitlab::LookedUp,
     identity::{Identity, Membership, ProjectMembership},
+    refusal::Refusal,
 };
 
 /// What is asked for, and by whom.
@@ -44,8 +45,15 @@ pub(super) struct Arguments {
     /// They are an external user.
     #[arg(long, requires = "user")]
     external: bool,
+    /// A claim of the ID token of the CI job that asks, such as `project_path=acme/web/shop`; that one is needed. May be repeated.
+    #[arg(
+        long,
+        value_name = "CLAIM=VALUE",
+        conflicts_with_all = ["user", "email", "group", "project", "two_factor", "external", "online"]
+    )]
+    ci: Vec<ci_claims::Claim>,
     /// The GitLab that they come from, by the name of its table; needed if there are several.
-    #[arg(long, value_name = "NAME", requires = "user")]
+    #[arg(long, value_name = "NAME")]
     gitlab: Option<String>,
     /// Ask GitLab what they hold, with the token in `LABGATE_GITLAB_TOKEN`, which needs the scope `read_api`; only an administrator's sees their address
     /// and flags.
@@ -119,8 +127,14 @@ pub(super) fn run(
 
 /// Who asks, with all that rules could look at.
 fn identity(arguments: &Arguments, config: &Config) -> Result<Option<Identity>, String> {
-    let Some(user) = &arguments.user else { return Ok(None) };
+    if arguments.user.is_none() && arguments.ci.is_empty() {
+        return Ok(None);
+    }
     let (gitlab, table) = gitlab(arguments, config)?;
+    let Some(user) = &arguments.user else {
+        let issuer = table.base_url.as_str().trim_end_matches('/');
+        return ci_claims::identity(&arguments.ci, gitlab, issuer).map(Some);
+    };
     let membership = |Held { path, level }: &Held| Membership { path: path.clone(), level: *level };
     let mut identity = Identity {
         gitlab: gitlab.into(),
@@ -210,6 +224,8 @@ struct Report<'a> {
     method: &'a str,
     user: Option<&'a str>,
     gitlab: Option<&'a str>,
+    /// `browser` or `ci`; of a CI job `user` is its project.
+    kind: Option<&'static str>,
     passes: bool,
     /// `passes`, `own`, `sign_in`, or the code of the refusal.
     verdict: &'static str,
@@ -245,6 +261,7 @@ impl<'a> Report<'a> {
             method: arguments.method.as_str(),
             user: who.map(|who| who.username.as_str()),
             gitlab: who.map(|who| who.gitlab.as_str()),
+            kind: who.map(|who| who.kind.as_str()),
             passes: matches!(told.ending, Ending::Passes | Ending::Own),
             verdict: match &told.ending {
                 Ending::Passes => "passes",
@@ -268,6 +285,9 @@ impl<'a> Report<'a> {
     fn text(&self, told: &Explanation) -> anyhow::Result<String> {
         let mut text = format!("{} {}\n", self.method, self.url);
         match (self.user, self.gitlab) {
+            (Some(project), Some(gitlab)) if self.kind == Some("ci") => {
+                writeln!(text, "asked by a CI job of {project} of {gitlab}")?;
+            },
             (Some(user), Some(gitlab)) => writeln!(text, "asked by {user} of {gitlab}")?,
             _ => writeln!(text, "asked by nobody who is signed in")?,
         }
@@ -297,6 +317,7 @@ impl<'a> Report<'a> {
             Ending::Own => "It is one of labgate's own paths.\n",
             Ending::SignIn => "It must sign in first.\n",
             Ending::Forbidden(_) => "It is refused.\n",
+            Ending::Refused(Refusal::Token(_)) => "Its token does not count here: ",
             Ending::Refused(_) => "It is refused before anybody is asked for: ",
         });
         if let Ending::Refused(refusal) = &told.ending {

@@ -9,6 +9,7 @@
 //! Results go to standard output, messages for people to standard error. Each command has its own file.
 
 mod check;
+mod ci_claims;
 mod demo;
 mod dev_gitlab;
 mod explain;

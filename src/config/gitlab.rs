@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Problem, secret::Secret, value};
+use super::{Problem, secret::Secret, tokens::Tokens, value};
 
 /// One GitLab that people may sign in with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -41,6 +41,8 @@ pub struct GitLab {
     pub hook_secret: Option<Secret>,
     /// An address at which applications reach this GitLab's API as the user whose assertion they show, without seeing a token; needs `identity.assertion`. Default: none. Example `{ listen = "127.0.0.1:4192", methods = ["GET", "HEAD"] }`.
     pub api: Option<Api>,
+    /// Callers without a browser.
+    pub tokens: Tokens,
     /// Whether signing out also revokes the session's tokens at GitLab, which then asks for consent again at the next sign-in. Default `false`.
     pub revoke_on_sign_out: bool,
     /// Whether this may be a development GitLab, which asks for no password, although labgate listens beyond loopback. Default `false`.
@@ -76,6 +78,7 @@ impl GitLab {
             let message = "the application id that GitLab gave is needed";
             problems.push(Problem::error(format!("{key}.client_id"), message));
         }
+        problems.extend(self.tokens.problems(&format!("{key}.tokens"), &self.client_id));
         let fixed = self.authorize_params.keys();
         let fixed = fixed.map(|name| (format!("{key}.authorize_params.{name}"), name));
         let forwarded = self.forward_params.iter().enumerate();
@@ -123,6 +126,7 @@ impl Default for GitLab {
             archived_projects: true,
             hook_secret: None,
             api: None,
+            tokens: Tokens::default(),
             revoke_on_sign_out: false,
             insecure_allow_development_gitlab: false,
         }

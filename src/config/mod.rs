@@ -28,6 +28,7 @@ mod server;
 mod session;
 mod source;
 mod telemetry;
+mod tokens;
 mod tree;
 mod upstream;
 mod value;
@@ -54,10 +55,11 @@ pub use self::{
     session::{CookieSettings, RedisStore, SameSite, Session, StoreKind},
     source::load,
     telemetry::{LogFormat, Telemetry},
+    tokens::{TokenKind, Tokens},
     upstream::Upstream,
     value::{
         AccessLevel, GroupPath, GroupPattern, HostAndPort, HostPattern, PathPrefix, ProjectPath,
-        parse_origin,
+        RefPattern, parse_origin,
     },
 };
 

@@ -38,13 +38,19 @@ pub(super) fn is_plain(key: &str) -> bool {
 
 /// Keys whose values may be shown even in a file that can't be parsed.
 pub(super) const PLAIN: &[&str] = &[
+    "accept",
     "admin",
     "allow",
     "api",
     "archived_projects",
     "authorize_params",
     "base_url",
+    "basic",
     "ca",
+    "cache",
+    "ci_audience",
+    "ci_namespace",
+    "ci_project",
     "client_id",
     "connect_timeout",
     "connections",
@@ -54,6 +60,7 @@ pub(super) const PLAIN: &[&str] = &[
     "drain_delay",
     "email",
     "email_domain",
+    "environment",
     "ext_authz",
     "external",
     "format",
@@ -77,15 +84,19 @@ pub(super) const PLAIN: &[&str] = &[
     "limits",
     "listen",
     "log",
+    "max_checks",
     "methods",
     "name",
     "path",
+    "pipeline_source",
     "prefix",
     "presets",
     "project",
     "public_url",
     "recheck",
     "recheck_timeout",
+    "ref",
+    "ref_protected",
     "require_verified_email",
     "response_timeout",
     "revoke_on_sign_out",
@@ -121,14 +132,8 @@ pub(super) fn later(table: &str, name: &str) -> bool {
     LATER.iter().any(|(known, names)| *known == table && names.contains(&name))
 }
 
-const LATER: [(&str, &[&str]); 6] = [
-    ("Server", &["tls"]),
-    ("GitLab", &["tokens"]),
-    ("Upstream", &["health"]),
-    ("Route", &["basic"]),
-    ("Rule", &["ci_project", "ci_namespace", "ref", "ref_protected", "environment"]),
-    ("Telemetry", &["otlp"]),
-];
+const LATER: [(&str, &[&str]); 3] =
+    [("Server", &["tls"]), ("Upstream", &["health"]), ("Telemetry", &["otlp"])];
 
 #[cfg(test)]
 mod tests {

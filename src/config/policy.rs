@@ -9,7 +9,7 @@ use serde::{
 
 use super::{
     Problem,
-    value::{AccessLevel, GroupPath, ProjectPath},
+    value::{AccessLevel, GroupPath, ProjectPath, RefPattern},
 };
 
 /// Who may pass a route.
@@ -45,6 +45,18 @@ pub struct Rule {
     pub external: Option<bool>,
     /// A watched file of usernames or e-mail addresses, one a line. Example `"users.txt"`.
     pub users_file: Option<PathBuf>,
+    /// Full path of the project of a CI job. Example `"acme/web/shop"`.
+    pub ci_project: Option<ProjectPath>,
+    /// Full path of the group or user right around the project of a CI job; groups below it don't count. Example `"acme/web"`.
+    pub ci_namespace: Option<GroupPath>,
+    /// Branch of a CI job, `*` for any characters; a tag is `"refs/tags/NAME"`. Example `"release/*"`.
+    pub r#ref: Option<RefPattern>,
+    /// Whether the branch or tag of a CI job must be protected, or must not be. Example `true`.
+    pub ref_protected: Option<bool>,
+    /// Environment that a CI job deploys to, exactly. Example `"production"`.
+    pub environment: Option<String>,
+    /// What started the pipeline of a CI job, such as `push`, `web` or `schedule`. Example `"push"`.
+    pub pipeline_source: Option<String>,
 }
 
 impl Allow {
@@ -70,6 +82,29 @@ impl Allow {
 }
 
 impl Rule {
+    /// Whether it asks something of a CI job.
+    pub fn is_of_jobs(&self) -> bool {
+        self.ci_project.is_some()
+            || self.ci_namespace.is_some()
+            || self.r#ref.is_some()
+            || self.ref_protected.is_some()
+            || self.environment.is_some()
+            || self.pipeline_source.is_some()
+    }
+
+    /// Whether it asks something of a user.
+    pub fn is_of_users(&self) -> bool {
+        self.user.is_some()
+            || self.email.is_some()
+            || self.email_domain.is_some()
+            || self.group.is_some()
+            || self.project.is_some()
+            || self.role.is_some()
+            || self.two_factor.is_some()
+            || self.external.is_some()
+            || self.users_file.is_some()
+    }
+
     fn problems(&self, key: &str) -> Vec<Problem> {
         if *self == Self::default() {
             let help = "say `allow = \"signed-in\"` for everybody who can sign in";
@@ -80,10 +115,22 @@ impl Rule {
             let message = "a role is held in a group or a project; the rule names neither";
             problems.push(Problem::error(format!("{key}.role"), message));
         }
+        if self.is_of_jobs() && self.is_of_users() {
+            let message = "nobody is a CI job and a user at once: the rule never holds";
+            let help = "make two rules of it; a CI job is known by `ci_project` and the like, whoever started it";
+            problems.push(Problem::warning(key, message).help(help));
+        }
         let texts = [
             ("user", &self.user, "a GitLab username, without `@`", is_username as fn(&str) -> bool),
             ("email", &self.email, "an e-mail address, such as `ada@example.com`", is_email),
             ("email_domain", &self.email_domain, "a domain, such as `example.com`", is_domain),
+            ("environment", &self.environment, "an environment, such as `production`", is_name),
+            (
+                "pipeline_source",
+                &self.pipeline_source,
+                "what starts pipelines, such as `push`",
+                is_source,
+            ),
         ];
         for (name, text, wanted, is_one) in texts {
             if text.as_ref().is_some_and(|text| !is_one(text)) {
@@ -97,6 +144,14 @@ impl Rule {
 fn is_username(text: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     !text.is_empty() && text.bytes().all(letter)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && !text.contains(char::is_control)
+}
+
+fn is_source(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 fn is_email(text: &str) -> bool {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Problem,
     policy::Allow,
+    tokens::TokenKind,
     value::{self, HostPattern, PathPrefix},
 };
 
@@ -29,6 +30,10 @@ pub struct Route {
     pub sign_in_page: bool,
     /// Who may pass: `"public"` is everybody, `"signed-in"` any active user of the route's GitLabs; of a list of rules one must hold, with all its conditions. Required. Example `[{ group = "acme" }]`.
     pub allow: Option<Allow>,
+    /// Kinds of tokens that count here beside sessions, of those that its GitLabs accept; `[]` is none. Default: all of these, but none on a `"public"` route, whose application may have tokens of its own. Example `["project", "ci"]`.
+    pub tokens: Option<Vec<TokenKind>>,
+    /// Whether a token may also come as the password of `Authorization: Basic`, whatever the name, as Git and package managers send it. Default `false`.
+    pub basic: bool,
     /// Whether those who are refused are not told what the rules ask for and what they hold instead. Default `false`.
     pub hide_rules: bool,
     /// Whether headers of `[identity.headers]` that carry the claim `access_token` are written here: the application can then do at GitLab whatever the token's scopes allow, as that user. Default `false`.

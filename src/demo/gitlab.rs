@@ -4,7 +4,7 @@
 //! ```text
 //! browser ──▶ /oauth/authorize ──▶ persona chooser ──▶ consent ──▶ the client's callback
 //! client  ──▶ /oauth/{token,userinfo,revoke,introspect,token/info,discovery/keys}, /.well-known/openid-configuration
-//! client  ──▶ /api/v4/{user,groups/:id,projects/:id,…/members/all/:user_id,personal_access_tokens/self}
+//! client  ──▶ /api/v4/{user,groups/:id,projects/:id,…/members/all/:user_id,personal_access_tokens/self,job}
 //! tests   ──▶ the handle, or /-/dev/… (see `dispatch`): states, roles, lifetimes, failures, false tokens
 //!                └──▶ system hooks to wherever a command says
 //! ```
@@ -24,7 +24,9 @@ mod command;
 mod dispatch;
 mod hooks;
 mod inspect;
+mod job;
 mod keys;
+mod mint;
 mod oidc;
 mod pages;
 mod people;
@@ -43,7 +45,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 pub(in crate::demo) use self::pages::STYLESHEET;
 use self::state::Instance;
@@ -51,6 +53,7 @@ pub use self::{
     applications::Application,
     command::{Command, CommandError},
     keys::{Keys, Signature, Tamper},
+    mint::Mint,
     pages::script_redirect,
     people::{Role, UserState, Visibility},
     seed::{MAINTAINERS_OF, Person, TEAM, people},
@@ -288,26 +291,6 @@ impl DevGitlab {
     /// What became of refresh tokens so far.
     pub fn refreshes(&self) -> Refreshes {
         self.instance.world().refreshes
-    }
-
-    /// An ID token of a CI job of `acme/web/shop`, with these claims laid over its own; null takes one away.
-    pub fn ci_id_token(&self, claims: &Map<String, Value>) -> String {
-        let now = self.instance.clock.now().unix();
-        let own = json!({
-            "iss": self.instance.external_url, "iat": now, "nbf": now.saturating_sub(5), "exp": now + 3600,
-            "jti": state::random_hex(), "aud": "https://ci.example",
-            "sub": "project_path:acme/web/shop:ref_type:branch:ref:main",
-            "namespace_id": "12", "namespace_path": "acme/web", "project_id": "102",
-            "project_path": "acme/web/shop", "user_id": "3", "user_login": "bob",
-            "user_email": "bob@example.com", "pipeline_id": "7001", "pipeline_source": "push",
-            "job_id": "9001", "ref": "main", "ref_type": "branch", "ref_path": "refs/heads/main",
-            "ref_protected": "true", "runner_environment": "self-hosted",
-        });
-        let Value::Object(mut own) = own else {
-            return String::new();
-        };
-        keys::overlay(&mut own, claims);
-        keys::token(&self.instance.keys(), own, &Tamper::signature(Signature::Ci))
     }
 
     /// Ends it and waits until its sockets are closed.

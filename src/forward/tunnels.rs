@@ -1,23 +1,26 @@
-//! All tunnels of a process: counted, limited, ended together, and for each session the ones that are open by its leave.
+//! All tunnels of a process: counted, limited, ended together, and for each session and each owner of a token the ones that are open by their leave.
 //!
 //! ```text
 //! reserve ─▶ Place (kept by the tunnel) ─▶ dropped when the tunnel ends
-//!               └─▶ Held: for which session and what it was asked; whoever looks after it may close it
+//!               └─▶ Held: by whose leave and what it was asked; whoever looks after it may close it
 //! ```
 //!
-//! Whether a tunnel may stay open is the gate's to say; those that nobody's session has opened are nobody's to close but by ending all.
+//! Whether a tunnel may stay open is the gate's to say; those that nobody in particular has opened are nobody's to close but by ending all.
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Timestamp,
+    gitlab::Checked,
     refusal::Refusal,
     session::{Session, SessionId},
     target::Target,
@@ -29,22 +32,86 @@ pub struct Tunnels {
     limit: usize,
     open: AtomicUsize,
     end: CancellationToken,
-    held: Mutex<HashMap<SessionId, Vec<Arc<Held>>>>,
+    held: Mutex<HashMap<Key, Vec<Arc<Held>>>>,
 }
 
 /// By whose leave a tunnel is opened, and to what.
 #[derive(Debug)]
 pub struct Holder {
-    /// The session of the request that asked for it.
-    pub session: Arc<Session>,
+    /// Who the request came from that asked for it.
+    pub leave: Leave,
     /// What that request asked for.
     pub target: Target,
 }
 
-/// A tunnel that is open by leave of a session.
+/// By whose leave a tunnel is open.
+#[derive(Clone, Debug)]
+pub enum Leave {
+    /// A session's.
+    Session(Arc<Session>),
+    /// That of a token's owner.
+    Token(Arc<Shown>),
+}
+
+/// A token that opened a tunnel, so that it can be shown again.
+#[derive(Debug)]
+pub struct Shown {
+    /// Whose it was then.
+    pub caller: Arc<Checked>,
+    /// The headers that it came in; their values are never printed.
+    pub headers: HeaderMap,
+    /// When it counted last, in Unix seconds.
+    counted: AtomicU64,
+}
+
+impl Shown {
+    /// A token that counts `now`.
+    pub fn new(caller: Arc<Checked>, headers: HeaderMap, now: Timestamp) -> Self {
+        Self { caller, headers, counted: AtomicU64::new(now.unix()) }
+    }
+
+    /// When it counted last.
+    pub fn counted(&self) -> Timestamp {
+        Timestamp::from_unix(self.counted.load(Relaxed))
+    }
+
+    /// It counts `now`.
+    pub fn counts(&self, now: Timestamp) {
+        self.counted.store(now.unix(), Relaxed);
+    }
+}
+
+/// What shares an allowance of tunnels: a session, or all tokens of one owner.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Session(SessionId),
+    Owner(String, String),
+}
+
+impl Leave {
+    fn key(&self) -> Key {
+        match self {
+            Self::Session(session) => Key::Session(session.id),
+            Self::Token(shown) => {
+                let identity = &shown.caller.identity;
+                Key::Owner(identity.gitlab.clone(), identity.sub.clone())
+            },
+        }
+    }
+
+    /// Who it is, for logs.
+    pub fn user(&self) -> String {
+        match self {
+            Self::Session(session) => session.identity.to_string(),
+            Self::Token(shown) => shown.caller.identity.to_string(),
+        }
+    }
+}
+
+/// A tunnel that is open by somebody's leave.
 #[derive(Debug)]
 pub struct Held {
-    session: Mutex<Arc<Session>>,
+    leave: Mutex<Leave>,
     target: Target,
     moved: AtomicBool,
     end: CancellationToken,
@@ -71,9 +138,9 @@ impl Tunnels {
         self.end.cancel();
     }
 
-    /// Those that are open by leave of a session, one list for each session.
+    /// Those that are open by somebody's leave, one list for each session or owner.
     pub fn held(&self) -> Vec<Vec<Arc<Held>>> {
-        self.sessions().values().cloned().collect()
+        self.holders().values().cloned().collect()
     }
 
     /// A place for one more tunnel, kept until dropped.
@@ -82,15 +149,15 @@ impl Tunnels {
             .fetch_update(Relaxed, Relaxed, |open| (open < self.limit).then_some(open + 1))
             .map_err(|_| Refusal::Exhausted("tunnels"))?;
         let mut place = Place { tunnels: Arc::clone(self), held: None };
-        if let Some(Holder { session, target }) = holder {
-            let mut sessions = self.sessions();
-            let all = sessions.entry(session.id).or_default();
+        if let Some(Holder { leave, target }) = holder {
+            let mut holders = self.holders();
+            let all = holders.entry(leave.key()).or_default();
             if all.len() >= OF_ONE_SESSION {
-                drop(sessions);
+                drop(holders);
                 return Err(Refusal::Exhausted("session_tunnels"));
             }
             let held = Arc::new(Held {
-                session: Mutex::new(session),
+                leave: Mutex::new(leave),
                 target,
                 moved: AtomicBool::new(false),
                 end: self.end.child_token(),
@@ -101,15 +168,15 @@ impl Tunnels {
         Ok(place)
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Vec<Arc<Held>>>> {
+    fn holders(&self) -> MutexGuard<'_, HashMap<Key, Vec<Arc<Held>>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Held {
-    /// The newest copy of the session that is known here.
-    pub fn session(&self) -> Arc<Session> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// By whose leave it is open; of a session the newest copy that is known here.
+    pub fn leave(&self) -> Leave {
+        self.leave.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was asked for when it was opened.
@@ -119,8 +186,10 @@ impl Held {
 
     /// Takes over a newer copy of the session: the tokens of the older one may be dead.
     pub fn renew(&self, session: &Arc<Session>) {
-        let mut known = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        if session.generation > known.generation {
+        let mut leave = self.leave.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Leave::Session(known) = &mut *leave
+            && session.generation > known.generation
+        {
             known.clone_from(session);
         }
     }
@@ -166,18 +235,18 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.tunnels.open.fetch_sub(1, Relaxed);
         let Some(held) = self.held.take() else { return };
-        let id = held.session().id;
-        let mut sessions = self.tunnels.sessions();
-        if let Some(all) = sessions.get_mut(&id) {
+        let key = held.leave().key();
+        let mut holders = self.tunnels.holders();
+        if let Some(all) = holders.get_mut(&key) {
             all.retain(|other| !Arc::ptr_eq(other, &held));
             if all.is_empty() {
-                sessions.remove(&id);
+                holders.remove(&key);
             }
         }
     }
 }
 
-/// How many tunnels one session may have at once: a window for each in a crowd of tabs, and no way to use up the places of all.
+/// How many tunnels one session or owner may have at once: a window for each in a crowd of tabs, and no way to use up the places of all.
 const OF_ONE_SESSION: usize = 100;
 
 #[cfg(test)]
@@ -185,7 +254,6 @@ mod tests {
     use super::*;
     use crate::{
         body::Body,
-        clock::Timestamp,
         config::TrustedProxies,
         identity::Identity,
         session::{Random, Tokens},
@@ -201,9 +269,7 @@ mod tests {
             name: String::new(),
             email: None,
             groups: Vec::new(),
-            projects: Vec::new(),
-            two_factor: None,
-            external: None,
+            ..Identity::default()
         };
         let now = Timestamp::from_unix(1_790_000_000);
         let tokens = Tokens {
@@ -222,7 +288,7 @@ mod tests {
         let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), core: 0 };
         let trust = Trust::new(&TrustedProxies(Vec::new()));
         let target = Target::read(&request, &peer, &trust, None).unwrap();
-        Holder { session: session.clone(), target }
+        Holder { leave: Leave::Session(session.clone()), target }
     }
 
     #[test]
@@ -255,7 +321,7 @@ mod tests {
             [Some(holder(&one)), Some(holder(&other)), None].map(|holder| tunnels.reserve(holder));
         let [first, second, public] = places.map(Result::unwrap);
         let held = tunnels.held().concat();
-        let firsts = held.iter().find(|held| held.session().id == one.id).unwrap();
+        let firsts = held.iter().find(|held| held.leave().key() == Key::Session(one.id)).unwrap();
         assert!(firsts.close());
         assert!(!firsts.close());
         first.ended().await;
@@ -280,6 +346,7 @@ mod tests {
         let copy = |generation| Arc::new(Session { generation, ..Session::clone(&old) });
         held.renew(&copy(3));
         held.renew(&copy(2));
-        assert_eq!(held.session().generation, 3);
+        let Leave::Session(newest) = held.leave() else { panic!("it is a session's") };
+        assert_eq!(newest.generation, 3);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     tell::Asserting,
 };
 use crate::{
-    authenticate::{Authenticator, Flights, Refresher, SignIns},
+    authenticate::{Authenticator, Flights, Refresher, SignIns, TokenCache},
     clock::Clock,
     config::{self, ProjectPath},
     forward::{self, Reserved, Tunnels, Upstream},
@@ -50,6 +50,7 @@ pub struct Shared {
     pub(super) renewals: Renewals,
     flights: Arc<Flights>,
     sign_ins: Arc<SignIns>,
+    tokens: Arc<TokenCache>,
     roots: Roots,
     tls: Arc<rustls::ClientConfig>,
 }
@@ -95,6 +96,7 @@ impl Shared {
             request_ids: RequestIds::new(seed),
             background,
             cores,
+            tokens: TokenCache::new(&random)?,
             random,
             store: Arc::new(Store::memory(StoreLimits::default())),
             activity: Arc::default(),
@@ -175,6 +177,7 @@ impl Gate {
             store,
             deadlines,
             recheck_timeout: config.session.recheck_timeout,
+            tokens: shared.tokens.clone(),
             random,
             metrics: shared.metrics.clone(),
             background: shared.background.clone(),

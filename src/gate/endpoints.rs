@@ -301,6 +301,7 @@ impl Gate {
             return Err(Refusal::SignIn(crate::refusal::SignIn {
                 url: format!("{}{}/sign_in", self.home(target, None), self.prefix),
                 navigation: false,
+                basic: false,
             }));
         };
         self.meet(who, ask, story);

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     authorize::Finding,
-    identity::Identity,
-    refusal::{Refusal, Unmet},
+    config::TokenKind,
+    identity::{Identity, Kind},
+    refusal::{Refusal, TokenTrouble, Unmet},
     route::RouteTable,
     target::{Peer, Target},
 };
@@ -121,7 +122,14 @@ impl Plan {
 }
 
 fn explained(route: &PlannedRoute, identity: Option<&Identity>) -> Explanation {
+    let takes = &route.takes;
+    let is_job = identity.is_some_and(|identity| identity.kind == Kind::Ci);
+    let counts = identity.is_some_and(|identity| takes.takes(&identity.gitlab, TokenKind::Ci));
+    // Where no token counts, none is looked at.
+    let identity = identity.filter(|_| !is_job || takes.any());
+    let unfit = || Refusal::Token(TokenTrouble::Kind { kind: "ci", accepted: takes.words() });
     let ending = match route.guard.judge(identity) {
+        _ if is_job && takes.any() && !counts => Ending::Refused(unfit()),
         Ok(_) => Ending::Passes,
         Err(NoPermit::SignIn) => Ending::SignIn,
         Err(NoPermit::Forbidden(rules)) => Ending::Forbidden(rules),

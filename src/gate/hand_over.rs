@@ -143,7 +143,11 @@ impl Gate {
         self.meet(who, ask, story);
         let Some(session) = session else {
             let navigation = respond::is_navigation(&target.method, headers);
-            return Err(Refusal::SignIn(SignIn { url: self.signed_in_url(target), navigation }));
+            return Err(Refusal::SignIn(SignIn {
+                url: self.signed_in_url(target),
+                navigation,
+                basic: false,
+            }));
         };
         let identity = &session.identity;
         let provider = self.authenticator.providers.get(&identity.gitlab);

@@ -22,7 +22,7 @@ impl Gate {
         if fetched {
             let rd = self.landing(query.get("rd"), target);
             let url = format!("{}{}", self.home(target, None), self.sign_in_path(&rd));
-            return Err(Refusal::SignIn(SignIn { url, navigation: false }));
+            return Err(Refusal::SignIn(SignIn { url, navigation: false, basic: false }));
         }
         Ok(())
     }

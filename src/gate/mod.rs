@@ -220,13 +220,7 @@ impl Gate {
         story.set_cookies.extend(self.authenticator.set_cookie(permit.who(), target, now));
         let passage = self.outgoing(target, request, peer, &permit, now, story)?;
         let tunnels = &self.shared.tunnels;
-        let session = &permit.who().session;
-        let passage = passage.held_by(|| {
-            let session = session.clone()?;
-            // From now on requests of this session are activity for its tunnels.
-            self.authenticator.activity.note(session.id, now);
-            Some(forward::Holder { session, target: target.clone() })
-        });
+        let passage = passage.held_by(|| self.holder(permit.who(), target, now));
         let renewed = permit.who().session.clone().filter(|_| !story.set_cookies.is_empty());
         let mut response = permit.forward(request, passage, peer.core, tunnels).await?;
         // Meanwhile the browser may have signed in anew: a late cookie must not take that session's place.
@@ -250,6 +244,29 @@ impl Gate {
         Ok(response)
     }
 
+    /// By whose leave a tunnel to `target` is opened, if by anybody's.
+    fn holder(
+        &self,
+        who: &Authenticated,
+        target: &Target,
+        now: Timestamp,
+    ) -> Option<forward::Holder> {
+        let leave = match (&who.session, &who.caller) {
+            (Some(session), _) => {
+                // From now on requests of this session are activity for its tunnels.
+                self.authenticator.activity.note(session.id, now);
+                forward::Leave::Session(session.clone())
+            },
+            (None, Some(caller)) => {
+                let (caller, headers) = (caller.checked.clone(), caller.consumed.clone());
+                let shown = forward::Shown::new(caller, headers, now);
+                forward::Leave::Token(Arc::new(shown))
+            },
+            (None, None) => return None,
+        };
+        Some(forward::Holder { leave, target: target.clone() })
+    }
+
     /// Whether a request for `target` with these `headers` may pass: the one decision, whoever asks for it.
     ///
     /// # Errors
@@ -265,9 +282,12 @@ impl Gate {
             route: None,
             who: Authenticated::default(),
         })?;
-        let who = match self.authenticator.authenticate(target, headers, now).await {
+        let who = match self.authenticator.recognise(target, headers, &route.takes, now).await {
             Ok(who) => who,
-            Err(_) if route.is_public() => Authenticated::default(),
+            // But a token that a public route asks for must count.
+            Err(refusal) if route.is_public() && !matches!(refusal, Refusal::Token(_)) => {
+                Authenticated::default()
+            },
             Err(refusal) => {
                 let who = Authenticated::default();
                 return Err(Refused { refusal, route: Some(route), who });
@@ -290,11 +310,19 @@ impl Gate {
     ) -> Refusal {
         match reason {
             NoPermit::SignIn if respond::is_form(&target.method, headers) => {
-                Refusal::Unsent(SignIn { url: self.signed_in_url(target), navigation: false })
+                Refusal::Unsent(SignIn {
+                    url: self.signed_in_url(target),
+                    navigation: false,
+                    basic: false,
+                })
             },
             NoPermit::SignIn => Refusal::SignIn(SignIn {
                 url: self.sign_in_url(target, Some(route)),
                 navigation: respond::is_navigation(&target.method, headers),
+                // A browser would ask for a password, and that of GitLab might be typed.
+                basic: route.takes.basic
+                    && route.takes.any()
+                    && !headers.contains_key("sec-fetch-mode"),
             }),
             // Not false, only not said: whoever asks again in a moment gets an answer.
             NoPermit::Forbidden(rules) if self.is_unsaid(who, &rules) => {
@@ -335,6 +363,11 @@ impl Gate {
             username: identity.map(|identity| identity.username.clone()).unwrap_or_default(),
             gitlab: self.label_of(who),
             switch_url: self.switch_url(target, route, identity.map(|who| who.gitlab.as_str())),
+            scope: who.caller.as_ref().and_then(|caller| {
+                let lacks =
+                    caller.checked.identity.withheld && rules.iter().any(|rule| rule.unknown);
+                lacks.then_some("read_api")
+            }),
             rules,
             hide_rules: route.hide_rules,
         }
@@ -370,6 +403,8 @@ impl Gate {
 
     /// Removes from a request what only labgate may say, and what is for labgate alone.
     fn clean(&self, headers: &mut HeaderMap, permit: &Permit<'_>) {
+        let consumed = permit.who().caller.iter().flat_map(|caller| caller.consumed.keys());
+        consumed.for_each(|name| drop(headers.remove(name)));
         self.headers.strip(headers);
         self.cookie.strip(headers, &permit.who().others);
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{guard::Guard, plan::PlannedRoute};
 use crate::{
-    authenticate::Authenticated,
+    authenticate::{Authenticated, Takes},
     body::{Request, Response},
     forward::{Passage, Tunnels, Upstream},
     refusal::{Refusal, Unmet},
@@ -27,6 +27,7 @@ pub struct Route {
     pub(super) access_token: bool,
     pub(super) gitlabs: Vec<String>,
     pub(super) metrics: Arc<RouteMetrics>,
+    pub(super) takes: Takes,
     guard: Guard,
     /// None where only front proxies ask.
     pub(super) upstream: Option<Arc<Upstream>>,
@@ -64,6 +65,7 @@ impl Route {
             access_token: planned.access_token,
             gitlabs: planned.guard.gitlabs().to_vec(),
             metrics,
+            takes: planned.takes.clone(),
             guard: planned.guard.clone(),
             upstream,
             upstream_metrics,
@@ -88,7 +90,7 @@ impl Route {
         match self.guard.judge(who.identity()).map(|heard| heard.is_some()) {
             Ok(heard) => {
                 if !heard {
-                    who.session = None;
+                    (who.session, who.caller) = (None, None);
                 }
                 Ok(Permit { route: self, who })
             },

@@ -8,6 +8,7 @@ mod identity;
 mod route;
 mod server;
 mod session;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ use super::{
     hooks::HookSecret,
 };
 use crate::{
+    authenticate::Takes,
     authorize::UsersFiles,
     clock::Clock,
     config::{AccessLevel, Allow, Config, HostPattern, Problem},
@@ -67,6 +69,8 @@ pub(super) struct PlannedRoute {
     /// Whether it names its host, or serves any.
     pub(super) names_host: bool,
     pub(super) guard: Guard,
+    /// Which tokens count.
+    pub(super) takes: Takes,
     /// Name of the upstream, or its URL if it has no table; none where only front proxies ask.
     pub(super) upstream: Option<String>,
     pub(super) sign_in_page: bool,
@@ -101,6 +105,23 @@ impl Plan {
         self.hooks.get(name)?;
         let callback = self.redirect_uris(name).into_iter().find(|uri| !uri.contains("://*."))?;
         Some(format!("{}/hooks/{name}", callback.strip_suffix("/callback")?))
+    }
+
+    /// Which tokens of the GitLab called `name` count at which route: key, and what counts.
+    pub fn takes(&self, name: &str) -> Vec<(String, String)> {
+        let told = self.routes.iter().map(|entry| {
+            let PlannedRoute { index, takes, .. } = &entry.value;
+            let own = takes.kinds.iter().find(|(gitlab, _)| gitlab == name);
+            let mut words: Vec<_> =
+                own.into_iter().flat_map(|(_, kinds)| kinds).map(|kind| kind.as_str()).collect();
+            if words.is_empty() {
+                words.push("none");
+            } else if takes.basic {
+                words.push("(also as a password)");
+            }
+            (format!("route[{index}]"), words.join(" "))
+        });
+        told.collect()
     }
 
     /// The scopes that sign-ins at the GitLab called `name` ask for.

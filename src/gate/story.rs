@@ -8,6 +8,8 @@ use super::permit::{Permit, Route};
 use crate::{
     authenticate::Authenticated,
     body::{Request, Response},
+    gitlab::Checked,
+    identity::Identity,
     refusal::{Fault, Refusal},
     session::Session,
     target::Target,
@@ -26,6 +28,7 @@ pub(super) struct Story<'g> {
     /// Whether only a page will do, whatever the caller says it accepts.
     pub(super) page: bool,
     session: Option<Arc<Session>>,
+    caller: Option<Arc<Checked>>,
     cause: Option<&'static str>,
     rule: Option<String>,
     client: Option<IpAddr>,
@@ -49,6 +52,7 @@ impl<'g> Story<'g> {
             again: None,
             page: false,
             session: None,
+            caller: None,
             cause: None,
             rule: None,
             client: target.map(|target| target.client),
@@ -64,12 +68,14 @@ impl<'g> Story<'g> {
     pub(super) fn who(&mut self, route: Option<&'g Route>, who: Authenticated) {
         self.route = route.or(self.route);
         self.session = who.session;
+        self.caller = who.caller.map(|caller| caller.checked);
     }
 
     pub(super) fn permitted(&mut self, permit: &Permit<'g>) {
         let who = permit.who();
         self.route = Some(permit.route());
         self.session.clone_from(&who.session);
+        self.caller = who.caller.as_ref().map(|caller| caller.checked.clone());
         self.decision = match permit.route().is_public() {
             true => Decision::Public,
             false => Decision::Allowed,
@@ -104,9 +110,15 @@ impl<'g> Story<'g> {
         }
     }
 
+    /// Who asks.
+    fn identity(&self) -> Option<&Identity> {
+        let session = self.session.as_deref().map(|session| &session.identity);
+        session.or_else(|| self.caller.as_deref().map(|caller| &caller.identity))
+    }
+
     /// Writes an audit line about the user of `session`, or of this request.
     pub(super) fn audit(&self, event: AuditEvent, session: Option<&Session>) {
-        let identity = session.or(self.session.as_deref()).map(|session| &session.identity);
+        let identity = session.map(|session| &session.identity).or_else(|| self.identity());
         let user = identity.map(ToString::to_string);
         Audit {
             event,
@@ -144,7 +156,7 @@ impl<'g> Story<'g> {
         if !Access::is_wanted() {
             return;
         }
-        let user = self.session.as_ref().map(|session| session.identity.to_string());
+        let user = self.identity().map(ToString::to_string);
         Access {
             request_id: self.request_id.as_str(),
             client: self.client,

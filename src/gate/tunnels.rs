@@ -3,6 +3,8 @@
 //! ```text
 //! every half second, each session with tunnels ─▶ still good? (store, deadlines, GitLab's word) ─▶ each tunnel: route, policy
 //!                                                    └─ no: all of them are closed                    └─ no: it is closed
+//! every ten seconds, each tunnel of a token ─▶ the token is shown again as with a request ─▶ the same owner may pass?
+//!                                                                                                  └─ no: it is closed
 //! ```
 //!
 //! So a sign-out, a revocation, a block, a lost membership, another configuration, the end of `lifetime`, idleness and a GitLab silent beyond `grace` all
@@ -15,7 +17,10 @@ use tokio::time::timeout;
 
 use super::{Gate, Route, permit::NoPermit};
 use crate::{
-    authenticate::Authenticated, clock::Timestamp, forward::Held, refusal::Refusal,
+    authenticate::Authenticated,
+    clock::Timestamp,
+    forward::{Held, Leave, Shown},
+    refusal::{Refusal, TokenTrouble},
     session::Session,
 };
 
@@ -31,9 +36,20 @@ impl Gate {
         sessions.for_each_concurrent(AT_ONCE, |tunnels| self.review(tunnels, now)).await;
     }
 
-    /// Judges the tunnels of one session.
+    /// Judges the tunnels of one session, or of one owner of tokens.
     async fn review(&self, tunnels: Vec<Arc<Held>>, now: Timestamp) {
-        let copies = tunnels.iter().map(|tunnel| tunnel.session());
+        let mut copies = Vec::new();
+        for tunnel in &tunnels {
+            match tunnel.leave() {
+                Leave::Session(session) => copies.push(session),
+                Leave::Token(shown) => {
+                    if let Some(cause) = self.denial(tunnel, &shown, now).await {
+                        self.close(tunnel, cause);
+                    }
+                },
+            }
+        }
+        let copies = copies.into_iter();
         let Some(newest) = copies.max_by_key(|session| session.generation) else { return };
         self.note_activity(&tunnels, &newest, now);
         // What takes too long is no verdict; the next look comes soon.
@@ -48,13 +64,42 @@ impl Gate {
                 Ok(None) => Some("session_over"),
                 Err(refusal) => Some(refusal.code()),
             };
-            if let Some(cause) = cause
-                && tunnel.close()
-            {
-                self.shared.metrics.tunnel_closed(cause);
-                let user = tunnel.session().identity.to_string();
-                tracing::info!(user, cause, "a tunnel was closed: it would not be opened now");
+            if let Some(cause) = cause {
+                self.close(&tunnel, cause);
             }
+        }
+    }
+
+    fn close(&self, tunnel: &Held, cause: &'static str) {
+        if tunnel.close() {
+            self.shared.metrics.tunnel_closed(cause);
+            let user = tunnel.leave().user();
+            tracing::info!(user, cause, "a tunnel was closed: it would not be opened now");
+        }
+    }
+
+    /// Why the token that opened `tunnel` would not open it now, if it would not. A GitLab that gives no word closes nothing before `grace`.
+    async fn denial(&self, tunnel: &Held, shown: &Shown, now: Timestamp) -> Option<&'static str> {
+        if now.since(shown.counted()) < AGAIN {
+            return None;
+        }
+        let look = self.admit(tunnel.target(), &shown.headers, now);
+        let Ok(admitted) = timeout(PATIENCE, look).await else { return None };
+        let owner = &shown.caller.identity;
+        match admitted {
+            Ok(permit) if permit.who().identity().is_some_and(|who| who.is_same_person(owner)) => {
+                shown.counts(now);
+                None
+            },
+            Ok(_) => Some("forbidden"),
+            Err(refused) => match refused.refusal {
+                Refusal::Token(TokenTrouble::Unheard { .. } | TokenTrouble::Capped { .. })
+                    if now.since(shown.counted()) < self.authenticator.deadlines.grace =>
+                {
+                    None
+                },
+                refusal => Some(refusal.code()),
+            },
         }
     }
 
@@ -86,6 +131,9 @@ impl Gate {
 
 /// Sessions that are looked at at once.
 const AT_ONCE: usize = 64;
+
+/// How soon a token is shown again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(5);

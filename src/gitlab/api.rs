@@ -2,7 +2,7 @@
 //! the members API, for what neither says.
 //!
 //! Any doubt (no answer, a page, a bare 403 as GitLab's IP blocks send it) is [`IdentifyError::Unavailable`], never a verdict on the person. An
-//! e-mail address comes from userinfo alone: only there GitLab says whether it is verified.
+//! e-mail address of somebody who signs in comes from userinfo alone: only there GitLab says whether it is verified.
 
 use std::time::Duration;
 
@@ -89,18 +89,22 @@ pub(super) struct Bearer<'a> {
 }
 
 #[derive(Deserialize)]
-struct User {
-    id: u64,
-    username: String,
-    name: Option<String>,
+pub(super) struct User {
+    pub(super) id: u64,
+    pub(super) username: String,
+    pub(super) name: Option<String>,
     state: String,
-    two_factor_enabled: Option<bool>,
-    external: Option<bool>,
+    pub(super) two_factor_enabled: Option<bool>,
+    pub(super) external: Option<bool>,
+    #[serde(default)]
+    pub(super) bot: bool,
+    email: Option<String>,
+    confirmed_at: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct UserInfo {
-    sub: String,
+pub(super) struct UserInfo {
+    pub(super) sub: String,
     email: Option<String>,
     email_verified: Option<bool>,
 }
@@ -108,7 +112,7 @@ struct UserInfo {
 /// An error answer of the API, in either of its two forms.
 #[derive(Deserialize)]
 pub(super) struct Complaint {
-    error: Option<String>,
+    pub(super) error: Option<String>,
     pub(super) message: Option<serde_json::Value>,
 }
 
@@ -147,13 +151,14 @@ impl Provider {
             gitlab: self.name.clone(),
             issuer: self.issuer().to_owned(),
             sub,
-            name: user.name.unwrap_or_default().chars().take(NAME).collect(),
+            name: shown_name(user.name),
             username: user.username,
             email,
             groups,
             projects,
             two_factor: user.two_factor_enabled,
             external: user.external,
+            ..Identity::default()
         })
     }
 
@@ -167,7 +172,7 @@ impl Provider {
         self.client.get(lane, endpoint, path, Some(token), limit).await
     }
 
-    async fn user(&self, bearer: Bearer<'_>) -> Result<User, IdentifyError> {
+    pub(super) async fn user(&self, bearer: Bearer<'_>) -> Result<User, IdentifyError> {
         const ENDPOINT: &str = "/api/v4/user";
         let answer = self.get(bearer, "user", "api/v4/user", USUAL).await?;
         let user: User = match answer.status.as_u16() {
@@ -183,7 +188,10 @@ impl Provider {
         }
     }
 
-    async fn userinfo(&self, bearer: Bearer<'_>) -> Result<(UserInfo, Claims), IdentifyError> {
+    pub(super) async fn userinfo(
+        &self,
+        bearer: Bearer<'_>,
+    ) -> Result<(UserInfo, Claims), IdentifyError> {
         const ENDPOINT: &str = "/oauth/userinfo";
         let answer = self.get(bearer, "userinfo", "oauth/userinfo", USERINFO).await?;
         match answer.status.as_u16() {
@@ -193,15 +201,27 @@ impl Provider {
     }
 
     /// The e-mail address that counts; `email_verified` must be the JSON value `true`.
-    fn email(&self, info: &UserInfo) -> Option<String> {
+    pub(super) fn email(&self, info: &UserInfo) -> Option<String> {
         let counts = !self.verified_email || info.email_verified == Some(true);
-        let plain = |email: &&String| {
-            email.len() <= EMAIL
-                && email.contains('@')
-                && !email.chars().any(|sign| sign.is_control() || sign.is_whitespace())
-        };
-        info.email.as_ref().filter(|_| counts).filter(plain).cloned()
+        info.email.as_ref().filter(|_| counts).filter(|email| is_plain(email)).cloned()
     }
+
+    /// The same of an account that userinfo does not speak of. A bot's is nobody's, though GitLab made it one of its own host's.
+    pub(super) fn email_of(&self, user: &User) -> Option<String> {
+        let counts = !self.verified_email || user.confirmed_at.is_some();
+        user.email.as_ref().filter(|email| counts && !user.bot && is_plain(email)).cloned()
+    }
+}
+
+fn is_plain(email: &str) -> bool {
+    email.len() <= EMAIL
+        && email.contains('@')
+        && !email.chars().any(|sign| sign.is_control() || sign.is_whitespace())
+}
+
+/// A display name, as long as it may be.
+pub(super) fn shown_name(name: Option<String>) -> String {
+    name.unwrap_or_default().chars().take(NAME).collect()
 }
 
 /// Whether an account in this state may be used.
@@ -234,7 +254,7 @@ pub(super) fn refused(answer: &Answer, endpoint: &'static str) -> IdentifyError 
 /// The verdict on the account in a 403 of `/api/v4/user`, which GitLab gives before it looks at scopes.
 ///
 /// Source: GitLab, `lib/api/api_guard.rb`.
-fn ended(answer: &Answer) -> Option<IdentifyError> {
+pub(super) fn ended(answer: &Answer) -> Option<IdentifyError> {
     let complaint = complaint(answer)?;
     let message = complaint.message.as_ref()?.as_str()?;
     let ended = message.starts_with("403 Forbidden") && !lacks_scope(answer);

@@ -48,7 +48,7 @@ impl GroupNeed {
 
 impl Needs {
     /// Whether some rule can only be decided by asking GitLab's API for the role.
-    fn ask_api(&self) -> bool {
+    pub(super) fn ask_api(&self) -> bool {
         !self.projects.is_empty() || self.groups.iter().any(GroupNeed::asks_api)
     }
 

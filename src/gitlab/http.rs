@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{
         ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
     },
@@ -72,6 +72,7 @@ impl Client {
         base: Url,
         tls: rustls::ClientConfig,
         proxy: Option<Proxy>,
+        token_calls: usize,
         observe: Arc<dyn Observe>,
     ) -> Self {
         let dial = Dial::new(proxy);
@@ -81,7 +82,7 @@ impl Client {
             fresh: channel(tls.clone(), dial.clone(), 0),
             relayed: channel(tls, dial, CALLS),
             base,
-            lanes: Lanes::default(),
+            lanes: Lanes::new(token_calls),
             observe,
         }
     }
@@ -120,6 +121,22 @@ impl Client {
             request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
         self.call(lane, endpoint, request, limit).await
+    }
+
+    /// Reads `path` with a token in the header `name`.
+    pub(super) async fn get_with(
+        &self,
+        lane: Lane,
+        endpoint: &'static str,
+        path: &str,
+        (name, token): (HeaderName, &str),
+    ) -> Result<Answer, CallError> {
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = self.uri(path)?;
+        let mut value = HeaderValue::try_from(token).map_err(|_| CallError::Status(401, None))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(name, value);
+        self.call(lane, endpoint, request, USUAL).await
     }
 
     /// One call; anything that is no verdict (no connection, 429, 3xx, 5xx, a 2xx page) is an error.

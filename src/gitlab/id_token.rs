@@ -6,16 +6,19 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, crypto};
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{CallError, Provider, TokenSet, keys::KeyError};
+use super::{
+    CallError, Provider, TokenSet,
+    jwt::{Audience, Jwt},
+    keys::KeyError,
+};
 use crate::clock::Timestamp;
 
 /// How far GitLab's clock and ours may differ.
-const LEEWAY: Duration = Duration::from_mins(1);
+pub(super) const LEEWAY: Duration = Duration::from_mins(1);
 /// The oldest ID token at a sign-in.
 const AGE: Duration = Duration::from_mins(10);
 
@@ -76,6 +79,15 @@ pub enum IdTokenError {
     /// It is a CI job's.
     #[error("the ID token is a CI job's")]
     Job,
+    /// It is no CI job's, though one is wanted.
+    #[error("the ID token is no CI job's")]
+    NoJob,
+    /// It is a CI job's, for another audience than labgate's own.
+    #[error("the CI job's ID token is not for the audience {0}")]
+    JobAudience(String),
+    /// It is a CI job's that names the application as its audience, as sign-ins do.
+    #[error("the CI job's ID token names the application id among its audiences")]
+    SignInAudience,
     /// It has expired, or a clock is wrong.
     #[error(
         "the ID token expired at {exp}, and the clock here says {now} (Unix time); are both clocks right?"
@@ -129,13 +141,6 @@ impl From<KeyError> for IdTokenError {
 }
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
 struct Claims {
     iss: String,
     sub: String,
@@ -151,13 +156,6 @@ struct Claims {
     project_id: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
 impl Provider {
     /// Whether the ID token in `tokens` is to be believed. `nonce` is that of the sign-in; a refreshed ID token has none.
     ///
@@ -170,18 +168,9 @@ impl Provider {
         now: Timestamp,
     ) -> Result<IdClaims, IdTokenError> {
         let token = tokens.id_token.as_deref().ok_or(IdTokenError::Missing)?;
-        let (message, signature) = token.rsplit_once('.').ok_or(IdTokenError::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(IdTokenError::Malformed)?;
-        if claims.contains('.') {
-            return Err(IdTokenError::Malformed);
-        }
-        let kid = key_id(header)?;
-        let keys = self.signing_keys(kid.as_deref()).await?;
-        let signed = |key| crypto::verify(signature, message.as_bytes(), key, Algorithm::RS256);
-        if !keys.iter().any(|key| signed(key).unwrap_or(false)) {
-            return Err(IdTokenError::Signature);
-        }
-        self.check(part(claims)?, tokens, nonce, now).await
+        let jwt = Jwt::split(token).ok_or(IdTokenError::Malformed)?;
+        self.signed(jwt).await?;
+        self.check(jwt.claims()?, tokens, nonce, now).await
     }
 
     async fn check(
@@ -218,29 +207,6 @@ impl Provider {
         }
         Ok(IdClaims { issuer: self.issuer().to_owned(), sub: claims.sub })
     }
-}
-
-/// The key id in the token's header, after what else stands there is found harmless; `jku`, `jwk`, `x5u` and `x5c` are never looked at.
-fn key_id(header: &str) -> Result<Option<String>, IdTokenError> {
-    let header: Header = part(header)?;
-    if header.alg != "RS256" {
-        return Err(IdTokenError::Algorithm);
-    }
-    if header.crit.is_some() {
-        return Err(IdTokenError::Critical);
-    }
-    let usable = |kid: &str| {
-        (1..=256).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match header.kid {
-        Some(kid) if !usable(&kid) => Err(IdTokenError::KeyId),
-        kid => Ok(kid),
-    }
-}
-
-fn part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, IdTokenError> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| IdTokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| IdTokenError::Malformed)
 }
 
 fn check_audience(claims: &Claims, client_id: &str) -> Result<(), IdTokenError> {

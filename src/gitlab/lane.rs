@@ -1,9 +1,10 @@
-//! What calls to GitLab are for, and what each kind may take up, so that strangers, who can begin sign-ins, take nothing from those who are signed in.
+//! What calls to GitLab are for, and what each kind may take up, so that strangers, who can begin sign-ins and send tokens, take nothing from those who are signed in.
 //!
 //! ```text
 //! lane       turns      fails at once while        what its calls show
 //! Code       16 of 32   GitLab's or own is open    counts for sign-ins alone
 //! Newcomer   16 of 32   GitLab's or own is open    counts for sign-ins alone; 429 is one account's limit: nothing
+//! Token      16 of 32   GitLab's or own is open    counts for tokens alone; 429 is one account's limit: nothing; so many in a second
 //! Person     32         GitLab's is open           counts for GitLab; 429 is one account's limit: nothing
 //! Renewal    32         GitLab's or own is open    counts for GitLab; 429 for this lane alone
 //! Public     32         GitLab's or own is open    counts for GitLab; 429 for this lane alone
@@ -18,12 +19,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::breaker::{Breaker, Verdict};
+use super::{
+    breaker::{Breaker, Verdict},
+    pace::Pace,
+};
 
 /// Calls to one GitLab at a time.
 pub(super) const CALLS: usize = 32;
 /// Those of sign-ins among them.
 pub(super) const SIGN_IN_CALLS: usize = 16;
+/// Those about tokens among them.
+const TOKEN_CALLS: usize = 16;
 /// How long a call may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,6 +40,8 @@ pub(super) enum Lane {
     Code,
     /// Asks about somebody who signs in, with their token.
     Newcomer,
+    /// Asks about a token that came with a request; any stranger can cause it.
+    Token,
     /// Asks about somebody who is signed in, with their token.
     Person,
     /// Renews or revokes tokens.
@@ -47,15 +55,18 @@ pub(super) enum Lane {
 pub(super) struct Lanes {
     turns: Semaphore,
     sign_in_turns: Semaphore,
+    token_turns: Semaphore,
+    token_pace: Pace,
     gitlab: Breaker,
     sign_ins: Breaker,
+    tokens: Breaker,
     renewals: Breaker,
     public: Breaker,
 }
 
 /// Leave to call; gives its place back when dropped.
 pub(super) struct Turn<'a> {
-    _of_sign_ins: Option<SemaphorePermit<'a>>,
+    _of_its_kind: Option<SemaphorePermit<'a>>,
     _of_all: SemaphorePermit<'a>,
 }
 
@@ -63,11 +74,20 @@ impl Lane {
     fn is_sign_in(self) -> bool {
         matches!(self, Self::Code | Self::Newcomer)
     }
+
+    /// Whether anybody can cause its calls.
+    fn is_of_strangers(self) -> bool {
+        self.is_sign_in() || self == Self::Token
+    }
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
+impl Lanes {
+    /// All free, with at most `token_calls` calls about tokens in a second.
+    pub(super) fn new(token_calls: usize) -> Self {
         Self {
+            token_turns: Semaphore::new(TOKEN_CALLS),
+            token_pace: Pace::new(token_calls),
+            tokens: Breaker::default(),
             turns: Semaphore::new(CALLS),
             sign_in_turns: Semaphore::new(SIGN_IN_CALLS),
             gitlab: Breaker::default(),
@@ -76,9 +96,7 @@ impl Default for Lanes {
             public: Breaker::default(),
         }
     }
-}
 
-impl Lanes {
     /// Whether GitLab is known to be out of reach.
     pub(super) fn is_down(&self) -> bool {
         self.gitlab.is_open()
@@ -99,14 +117,14 @@ impl Lanes {
     pub(super) fn check(&self, lane: Lane) -> Result<(), Duration> {
         let wait = self.wait(lane);
         // The one call after a pause is not left to strangers.
-        let left_to_others = lane.is_sign_in() && self.gitlab.is_open();
+        let left_to_others = lane.is_of_strangers() && self.gitlab.is_open();
         if wait.is_zero() && !left_to_others { Ok(()) } else { Err(wait) }
     }
 
     /// Lets a call of `lane` through, or says how long to wait.
     pub(super) fn admit(&self, lane: Lane) -> Result<(), Duration> {
         self.check(lane)?;
-        if !lane.is_sign_in() {
+        if !lane.is_of_strangers() {
             self.gitlab.admit()?;
         }
         self.own(lane).map_or(Ok(()), Breaker::admit)
@@ -116,12 +134,20 @@ impl Lanes {
     pub(super) async fn turn(&self, lane: Lane) -> Option<Turn<'_>> {
         let turn = async {
             // First, so that no turn is held while waiting for the other.
-            let of_sign_ins = match lane.is_sign_in() {
-                true => Some(self.sign_in_turns.acquire().await.ok()?),
-                false => None,
+            let kind = match lane {
+                Lane::Code | Lane::Newcomer => Some(&self.sign_in_turns),
+                Lane::Token => Some(&self.token_turns),
+                Lane::Person | Lane::Renewal | Lane::Public => None,
             };
+            let of_its_kind = match kind {
+                Some(turns) => Some(turns.acquire().await.ok()?),
+                None => None,
+            };
+            if lane == Lane::Token && !self.token_pace.turn(PATIENCE).await {
+                return None;
+            }
             let of_all = self.turns.acquire().await.ok()?;
-            Some(Turn { _of_sign_ins: of_sign_ins, _of_all: of_all })
+            Some(Turn { _of_its_kind: of_its_kind, _of_all: of_all })
         };
         timeout(PATIENCE, turn).await.ok().flatten()
     }
@@ -129,15 +155,17 @@ impl Lanes {
     /// Counts what a call of `lane` has shown.
     pub(super) fn note(&self, lane: Lane, verdict: Verdict) {
         match (lane, verdict) {
-            (Lane::Person | Lane::Newcomer, Verdict::Limited(_)) => {},
+            (Lane::Person | Lane::Newcomer | Lane::Token, Verdict::Limited(_)) => {},
+            (Lane::Token, verdict) => self.tokens.note(verdict),
             (Lane::Code | Lane::Newcomer, verdict) => self.sign_ins.note(verdict),
             (Lane::Renewal, Verdict::Limited(_)) => self.renewals.note(verdict),
             (Lane::Public, Verdict::Limited(_)) => self.public.note(verdict),
             (Lane::Person | Lane::Renewal | Lane::Public, verdict) => {
                 self.gitlab.note(verdict);
                 if verdict == Verdict::Up {
-                    // Sign-ins notice with the others that it is back.
+                    // Strangers notice with the others that it is back.
                     self.sign_ins.note(verdict);
+                    self.tokens.note(verdict);
                 }
                 if let Some(own) = self.own(lane) {
                     // Whatever came, it was no 429.
@@ -150,6 +178,7 @@ impl Lanes {
     fn own(&self, lane: Lane) -> Option<&Breaker> {
         match lane {
             Lane::Code | Lane::Newcomer => Some(&self.sign_ins),
+            Lane::Token => Some(&self.tokens),
             Lane::Person => None,
             Lane::Renewal => Some(&self.renewals),
             Lane::Public => Some(&self.public),
@@ -161,12 +190,12 @@ impl Lanes {
 mod tests {
     use super::*;
 
-    const LANES: [Lane; 5] =
-        [Lane::Code, Lane::Newcomer, Lane::Person, Lane::Renewal, Lane::Public];
+    const LANES: [Lane; 6] =
+        [Lane::Code, Lane::Newcomer, Lane::Token, Lane::Person, Lane::Renewal, Lane::Public];
 
     /// The lanes that are let through after five calls of `lane` have shown `verdict`.
     fn open_after(lane: Lane, verdict: Verdict) -> Vec<Lane> {
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(1000);
         (0..5).for_each(|_| lanes.note(lane, verdict));
         LANES.into_iter().filter(|lane| lanes.check(*lane).is_ok()).collect()
     }
@@ -180,6 +209,7 @@ mod tests {
             let limited = |lane| open_after(lane, Verdict::Limited(wait));
             assert_eq!(limited(Lane::Code), but(&[Lane::Code, Lane::Newcomer]));
             assert_eq!(limited(Lane::Newcomer), LANES);
+            assert_eq!(limited(Lane::Token), LANES);
             assert_eq!(limited(Lane::Person), LANES);
             assert_eq!(limited(Lane::Renewal), but(&[Lane::Renewal]));
             assert_eq!(limited(Lane::Public), but(&[Lane::Public]));
@@ -190,8 +220,10 @@ mod tests {
     fn what_strangers_can_cause_shuts_out_strangers_alone() {
         for lane in [Lane::Code, Lane::Newcomer] {
             let open = open_after(lane, Verdict::Down);
-            assert_eq!(open, [Lane::Person, Lane::Renewal, Lane::Public]);
+            assert_eq!(open, [Lane::Token, Lane::Person, Lane::Renewal, Lane::Public]);
         }
+        let open = open_after(Lane::Token, Verdict::Down);
+        assert_eq!(open, LANES.into_iter().filter(|lane| *lane != Lane::Token).collect::<Vec<_>>());
         for lane in [Lane::Person, Lane::Renewal, Lane::Public] {
             assert_eq!(open_after(lane, Verdict::Down), []);
         }
@@ -199,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_one_call_after_a_pause_is_not_left_to_strangers() {
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(1000);
         (0..3).for_each(|_| lanes.note(Lane::Person, Verdict::Down));
         tokio::time::advance(lanes.wait(Lane::Person)).await;
         assert!(lanes.admit(Lane::Code).is_err());
@@ -211,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_of_one_lane_is_over_in_time() {
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(1000);
         lanes.note(Lane::Renewal, Verdict::Limited(Some(Duration::from_secs(20))));
         assert_eq!(lanes.admit(Lane::Renewal), Err(Duration::from_secs(20)));
         tokio::time::advance(Duration::from_secs(20)).await;
@@ -223,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sign_ins_leave_turns_to_others() {
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(1000);
         let mut taken = Vec::new();
         for _ in 0..SIGN_IN_CALLS {
             taken.push(lanes.turn(Lane::Code).await.unwrap());

@@ -80,6 +80,7 @@ impl Provider {
             projects,
             two_factor: account.two_factor_enabled,
             external: account.external,
+            ..Identity::default()
         };
         let unseen = unseen.into_iter().map(|(_, path, _)| path).collect();
         Ok(Some(LookedUp { identity, unseen }))

@@ -10,6 +10,7 @@
 //! has its own error, which tells apart just what its caller must decide. What follows from an error, and what is kept of the tokens, is the
 //! business of whoever calls.
 
+mod access_token;
 mod api;
 mod authorize;
 mod breaker;
@@ -19,11 +20,14 @@ mod failure;
 mod groups;
 mod http;
 mod id_token;
+mod job_token;
+mod jwt;
 mod keys;
 mod lane;
 mod look_up;
 mod members;
 mod oauth;
+mod pace;
 mod relay;
 
 #[cfg(test)]
@@ -31,10 +35,12 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use sha2::{Digest, Sha256};
 use url::Url;
 use zeroize::Zeroizing;
 
 pub use self::{
+    access_token::{Checked, TokenError},
     api::{Ended, IdentifyError},
     authorize::AuthorizeRequest,
     dial::Roots,
@@ -42,6 +48,7 @@ pub use self::{
     failure::{CallError, Certificate},
     groups::{GroupNeed, Needs},
     id_token::{IdClaims, IdTokenError},
+    jwt::Unverified,
     look_up::LookedUp,
     oauth::{ExchangeError, RefreshError, RevokeError, TokenSet},
 };
@@ -108,6 +115,8 @@ pub struct Provider {
     authorize: authorize::Authorize,
     discovery: discovery::Discovery,
     keys: keys::Keys,
+    tokens: config::Tokens,
+    fingerprint: [u8; 32],
 }
 
 impl Provider {
@@ -135,17 +144,22 @@ impl Provider {
         let base = config.internal_url.as_ref().unwrap_or(&config.base_url);
         let tls = dial::tls(roots, config.ca.as_deref())?;
         let proxy = dial::proxy(base, env)?;
+        let token_calls = usize::try_from(config.tokens.max_checks).unwrap_or(usize::MAX);
+        let parts = (name, &config.base_url, base, &config.client_id, &config.tokens, &needs);
+        let parts = format!("{parts:?} {}", config.require_verified_email);
         Ok(Self {
+            fingerprint: Sha256::digest(parts).into(),
             name: name.into(),
             label: config.label.clone().unwrap_or_else(|| "GitLab".into()),
             base: config.base_url.clone(),
-            client: http::Client::new(name, base.clone(), tls, proxy, observe),
+            client: http::Client::new(name, base.clone(), tls, proxy, token_calls, observe),
             client_id: config.client_id.clone(),
             secret,
             authorize: authorize::Authorize::new(config, scopes.join(" "))?,
             discovery: discovery::Discovery::new(&config.base_url),
             keys: keys::Keys::default(),
             verified_email: config.require_verified_email,
+            tokens: config.tokens.clone(),
             archived: config.archived_projects,
             revokes: config.revoke_on_sign_out,
             scopes,
@@ -193,6 +207,21 @@ impl Provider {
     /// than the rule, or than the release that knows of it.
     pub fn lacks_facts(&self, identity: &Identity, scopes: &str) -> bool {
         self.needs.lack(identity, scopes)
+    }
+
+    /// Which tokens count, and for how long.
+    pub fn tokens(&self) -> &config::Tokens {
+        &self.tokens
+    }
+
+    /// The application's id.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Names all that an answer about a token depends on beside the token: what was known under another name is not known under this one.
+    pub fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
     }
 
     /// Whether discovery has shown that this is labgate's own development GitLab, which asks for no password.

@@ -231,7 +231,7 @@ impl<'a> Claims<'a> {
             email: identity.email.as_deref(),
             groups: identity.groups.iter().map(|group| group.path.as_str()).collect(),
             gitlab: &identity.gitlab,
-            kind: identity.kind(),
+            kind: identity.kind.as_str(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod assertion;
 mod headers;
+mod job;
 
 use std::fmt;
 
@@ -10,19 +11,20 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     assertion::{Asserted, AssertionError, AssertionKeyError, Assertions, Occasion, Unsigned},
     headers::{HeaderTable, HeaderTableError, Passing},
+    job::{Job, Kind},
 };
 use crate::config::{AccessLevel, GroupPath, ProjectPath};
 
-/// Who is asking: a user of one GitLab. Two identities are the same person if `gitlab`, `issuer` and `sub` agree.
+/// Who is asking: a user of one GitLab, or a CI job. Two identities are the same person if `gitlab`, `issuer` and `sub` agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The name of the `[gitlab.NAME]` table.
     pub gitlab: String,
     /// Issuer of the ID token: the external URL of that GitLab.
     pub issuer: String,
-    /// GitLab's user id as decimal text.
+    /// GitLab's user id as decimal text; of a CI job `project:` and the project's id.
     pub sub: String,
-    /// Username, which its owner may change.
+    /// Username, which its owner may change; of a CI job its project's full path, which is no username as it has a slash.
     pub username: String,
     /// Display name; free text.
     pub name: String,
@@ -36,6 +38,12 @@ pub struct Identity {
     pub two_factor: Option<bool>,
     /// Whether it is an external user, who sees only what they are a member of; none if GitLab has not said.
     pub external: Option<bool>,
+    /// What kind of caller it is.
+    pub kind: Kind,
+    /// The CI job, if it is one.
+    pub job: Option<Box<Job>>,
+    /// Whether GitLab withheld memberships, because the token lacks the scope `read_api`.
+    pub withheld: bool,
 }
 
 /// One group of which somebody is a member.
@@ -68,11 +76,6 @@ impl Identity {
     /// What GitLab said of this project; none if it was not asked.
     pub fn in_project(&self, project: &ProjectPath) -> Option<&ProjectMembership> {
         self.projects.iter().find(|membership| project.is(&membership.path))
-    }
-
-    /// What kind of caller it is. Sessions of browsers are the only ones that there are.
-    pub const fn kind(&self) -> &'static str {
-        "browser"
     }
 
     /// Whether `other` is the same account at the same GitLab, whatever it is called by now.

@@ -70,6 +70,16 @@ impl Refusal {
                 "This address is only for people who are signed in.",
                 "Sign in with a browser; the address to do so is in `sign_in`.",
             ),
+            Self::Token(trouble) => trouble.words(),
+            Self::Forbidden(forbidden) if forbidden.scope.is_some() => Words::new(
+                "This token lacks a scope",
+                "",
+                "Make a token that has it, or ask for access by something that its scopes let GitLab tell.",
+            )
+            .detail(format!(
+                "Without the scope {} GitLab does not tell what the rules here ask for.",
+                forbidden.scope.unwrap_or_default()
+            )),
             Self::Unsent(_) => Words::new(
                 "Your form was not sent on",
                 "Your session here has ended, so what you sent did not reach the application. Nothing is lost: this tab still has it.",

@@ -118,12 +118,35 @@ pub(super) fn explain_by_headers(refusal: &Refusal, headers: &mut HeaderMap) {
             headers.insert(header::REFRESH, HeaderValue::from(seconds));
         }
     }
-    if refusal.status() == StatusCode::UNAUTHORIZED {
-        let challenge = match refusal {
-            Refusal::Hook(_) => HeaderValue::from_static("X-Gitlab-Token realm=\"labgate\""),
-            _ => BEARER,
-        };
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    for challenge in challenges(refusal) {
+        if let Ok(challenge) = HeaderValue::try_from(challenge) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+}
+
+/// What to bring, in the words of RFC 9110 and RFC 6750.
+fn challenges(refusal: &Refusal) -> Vec<String> {
+    let bearer = |more: &str| format!("Bearer realm=\"labgate\"{more}");
+    match refusal {
+        Refusal::Hook(_) if refusal.status() == StatusCode::UNAUTHORIZED => {
+            vec!["X-Gitlab-Token realm=\"labgate\"".into()]
+        },
+        Refusal::SignIn(sign_in) if !sign_in.navigation => {
+            let basic = sign_in.basic.then(|| "Basic realm=\"labgate\", charset=\"UTF-8\"".into());
+            std::iter::once(bearer("")).chain(basic).collect()
+        },
+        Refusal::Token(trouble) => {
+            trouble.challenge().map(|error| bearer(&format!(", {error}"))).into_iter().collect()
+        },
+        Refusal::Forbidden(forbidden) => {
+            let scope = forbidden
+                .scope
+                .map(|scope| bearer(&format!(", error=\"insufficient_scope\", scope=\"{scope}\"")));
+            scope.into_iter().collect()
+        },
+        _ if refusal.status() == StatusCode::UNAUTHORIZED => vec![bearer("")],
+        _ => Vec::new(),
     }
 }
 

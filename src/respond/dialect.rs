@@ -54,7 +54,8 @@ fn for_nginx(refusal: &Refusal, response: &mut Response) {
     if let Refusal::SignIn(SignIn { url, .. }) | Refusal::Unsent(SignIn { url, .. }) = refusal {
         headers.insert(header::LOCATION, answer::location_value(url));
     }
-    headers.insert(header::WWW_AUTHENTICATE, answer::BEARER);
+    // A token that does not count says more.
+    headers.entry(header::WWW_AUTHENTICATE).or_insert(answer::BEARER);
 }
 
 /// Why, as a word that the proxy can log.

@@ -58,10 +58,10 @@ impl Voice<'_> {
 /// The answer that says `refusal`: a redirect to sign in, a page, or a problem document.
 pub fn refuse(refusal: &Refusal, voice: &Voice<'_>) -> Response {
     let mut response = match refusal {
-        Refusal::SignIn(SignIn { url, navigation }) if *navigation => redirect(url, []),
+        Refusal::SignIn(SignIn { url, navigation, .. }) if *navigation => redirect(url, []),
         Refusal::Renew(url) => redirect(url, []),
         // Scripts and programs can do nothing with a page, so they get the URL as data even if they would accept HTML.
-        Refusal::SignIn(_) => problem::document(refusal, voice),
+        Refusal::SignIn(_) | Refusal::Token(_) => problem::document(refusal, voice),
         _ if voice.html => pages::refused(refusal, voice),
         _ => problem::document(refusal, voice),
     };

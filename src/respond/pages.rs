@@ -217,6 +217,7 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::NotFound
         | Refusal::MethodNotAllowed(_)
         | Refusal::SignIn(_)
+        | Refusal::Token(_)
         | Refusal::Unsent(_)
         | Refusal::Forbidden(_)
         | Refusal::CrossSite

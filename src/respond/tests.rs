@@ -41,6 +41,7 @@ fn forbidden() -> Forbidden {
             Unmet { needed: "to be the user root".into(), ..Unmet::default() },
         ],
         hide_rules: false,
+        scope: None,
     }
 }
 
@@ -82,13 +83,16 @@ fn attempts() -> Vec<Attempt> {
 }
 
 fn unsent(url: &str) -> Refusal {
-    Refusal::Unsent(SignIn { url: url.into(), navigation: false })
+    Refusal::Unsent(SignIn { url: url.into(), navigation: false, basic: false })
 }
 
 /// One of each kind, but for redirects to sign in.
 fn refusals() -> Vec<Refusal> {
-    let sign_in =
-        SignIn { url: "https://app.test/oauth2/start?rd=%2Freports".into(), navigation: false };
+    let sign_in = SignIn {
+        url: "https://app.test/oauth2/start?rd=%2Freports".into(),
+        navigation: false,
+        basic: false,
+    };
     let mut refusals = vec![
         Refusal::Malformed("two Host fields"),
         Refusal::Misdirected,
@@ -190,7 +194,8 @@ fn every_attempt_has_words_of_its_own() {
 #[tokio::test]
 async fn people_are_sent_to_sign_in_and_programs_are_told() {
     let url = "https://app.test/oauth2/start?rd=%2F".to_owned();
-    let sign_in = |navigation| Refusal::SignIn(SignIn { url: url.clone(), navigation });
+    let sign_in =
+        |navigation| Refusal::SignIn(SignIn { url: url.clone(), navigation, basic: false });
     let response = refuse(&sign_in(true), &voice(true));
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(response.headers()[header::LOCATION], url);
@@ -285,6 +290,7 @@ async fn hostile_values_stay_text() {
                 unknown: false,
             }],
             hide_rules: false,
+            scope: None,
         }));
         let ask = SignOut { username: Some(hostile), gitlab: Some(hostile), rd: hostile };
         let done = SignedOut { gitlab: Some((hostile, hostile)), rd: Some(hostile) };

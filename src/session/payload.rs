@@ -142,10 +142,8 @@ impl V1<'_> {
             name: self.name.into(),
             email: self.email.map(Into::into),
             groups: self.groups.iter().map(group).collect::<Option<_>>()?,
-            // What was not noted is not known.
-            projects: Vec::new(),
-            two_factor: None,
-            external: None,
+            // What was not noted is not known; and all sessions are browsers'.
+            ..Identity::default()
         };
         let refresh = match &self.refresh {
             None => None,

@@ -697,7 +697,7 @@ proptest! {
         });
         let projects = projects.collect();
         let [two_factor, external] = flags;
-        let identity = Identity { gitlab, issuer, sub, username, name, email, groups, projects, two_factor, external };
+        let identity = Identity { gitlab, issuer, sub, username, name, email, groups, projects, two_factor, external, ..Identity::default() };
         let [created, seen, checked, issued, expires] = numbers.map(Timestamp::from_unix);
         let tokens = Tokens {
             access: Zeroizing::new(access),

@@ -73,6 +73,11 @@ const SIGN_INS: Described = counter(
     &["gitlab", "result"],
     "Sign-ins that came back from GitLab; result is signed_in or a refusal's code.",
 );
+const TOKEN_CHECKS: Described = counter(
+    "labgate_token_checks_total",
+    &["kind", "result"],
+    "Tokens of callers without a browser, as they came; kind is unknown until GitLab says it, result is accepted, refused, cached, capped or unconfirmed.",
+);
 const HAND_OVERS: Described = counter(
     "labgate_hand_overs_total",
     &["result"],
@@ -149,6 +154,7 @@ pub const REFERENCE: &[Described] = &[
     REQUEST_DURATION,
     UPSTREAM_DURATION,
     SIGN_INS,
+    TOKEN_CHECKS,
     HAND_OVERS,
     SESSION_RECHECKS,
     SESSION_REFRESHES,
@@ -178,6 +184,7 @@ pub struct Metrics {
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
     sign_ins: IntCounterVec,
+    token_checks: IntCounterVec,
     hand_overs: IntCounterVec,
     session_rechecks: IntCounterVec,
     session_refreshes: IntCounterVec,
@@ -208,6 +215,7 @@ impl Metrics {
             request_duration: histograms(&registry, REQUEST_DURATION),
             upstream_duration: histograms(&registry, UPSTREAM_DURATION),
             sign_ins: counters(&registry, SIGN_INS),
+            token_checks: counters(&registry, TOKEN_CHECKS),
             hand_overs: counters(&registry, HAND_OVERS),
             session_rechecks: counters(&registry, SESSION_RECHECKS),
             session_refreshes: counters(&registry, SESSION_REFRESHES),
@@ -242,6 +250,11 @@ impl Metrics {
     /// A sign-in came back; `result` is `signed_in` or a refusal's code.
     pub fn sign_in(&self, gitlab: &str, result: &'static str) {
         self.sign_ins.with_label_values(&[gitlab, result]).inc();
+    }
+
+    /// A token came; see the metric's description for the words.
+    pub fn token_check(&self, kind: &'static str, result: &'static str) {
+        self.token_checks.with_label_values(&[kind, result]).inc();
     }
 
     /// A ticket was `given` or `taken`, or refused with a refusal's code.

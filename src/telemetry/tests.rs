@@ -183,6 +183,7 @@ fn busy_metrics() -> Metrics {
     metrics.session_refresh("refreshed");
     metrics.session_revoked("account");
     metrics.store_request("get", true);
+    metrics.token_check("personal", "accepted");
     metrics.hook("main", "marked");
     metrics.gitlab_request("main", "token", "200", Duration::from_millis(80));
     metrics.tunnel_closed("session_over");
@@ -210,6 +211,7 @@ fn metrics_are_those_that_the_docs_name() {
         "request_duration_seconds{route}",
         "upstream_duration_seconds{upstream}",
         "sign_ins_total{gitlab,result}",
+        "token_checks_total{kind,result}",
         "hand_overs_total{result}",
         "session_rechecks_total{result}",
         "session_refreshes_total{result}",

@@ -5,7 +5,10 @@ use std::path::Path;
 use labgate::demo::gitlab::{Command, DevGitlab, Role, Visibility};
 use serde_json::Value;
 
-use crate::support::{HOST, Setup, labgate, outcome};
+use crate::{
+    support::{HOST, Setup, labgate, outcome},
+    tokens::{ALL, bearer},
+};
 
 /// Everybody, with what `explain` is told of them; it is what the development GitLab knows.
 const PEOPLE: [(&str, &[&str]); 8] = [
@@ -52,7 +55,7 @@ const PEOPLE: [(&str, &[&str]); 8] = [
 ];
 
 /// `allow` of the route `/p/NUMBER`.
-const RULES: [&str; 40] = [
+const RULES: [&str; 54] = [
     r#""public""#,
     r#""signed-in""#,
     r#"[{ user = "ALICE" }]"#,
@@ -93,6 +96,44 @@ const RULES: [&str; 40] = [
     r#"[{ group = "acme/ops", project = "acme/web/shop", role = "developer" }]"#,
     r#"[{ user = "carol", group = "acme" }, { user = "bob", external = true }]"#,
     r#"[{ user = "frank" }, { email_domain = "corp.test", two_factor = true }, { group = "acme", role = "owner" }]"#,
+    // Those of CI jobs, which no user fulfils.
+    r#"[{ ci_project = "ACME/web/shop" }]"#,
+    r#"[{ ci_project = "acme/web" }]"#,
+    r#"[{ ci_namespace = "acme/web" }]"#,
+    r#"[{ ci_namespace = "acme" }]"#,
+    r#"[{ ref = "main" }]"#,
+    r#"[{ ref = "release/*" }]"#,
+    r#"[{ ref = "refs/tags/v*" }]"#,
+    "[{ ref_protected = true }]",
+    "[{ ref_protected = false }]",
+    r#"[{ environment = "production" }]"#,
+    r#"[{ pipeline_source = "schedule" }]"#,
+    r#"[{ ci_project = "acme/web/shop", ref = "main", ref_protected = true, environment = "production" }]"#,
+    r#"[{ ci_project = "acme/web/shop", user = "bob" }]"#,
+    r#"[{ ci_project = "acme/web/shop", environment = "staging" }, { user = "alice" }, { ci_namespace = "open" }]"#,
+];
+
+/// CI jobs: claims laid over those of a job of `acme/web/shop` on its protected branch `main`, as `explain` is told of them.
+const JOBS: [(&str, &[&str]); 6] = [
+    ("{}", &[]),
+    (
+        r#"{ "ref": "release/1.2", "ref_protected": "false" }"#,
+        &["ref=release/1.2", "ref_protected=false"],
+    ),
+    (r#"{ "ref": "main", "ref_type": "tag" }"#, &["ref_type=tag"]),
+    (
+        r#"{ "ref": "v1", "ref_type": "tag", "environment": "staging" }"#,
+        &["ref=v1", "ref_type=tag", "environment=staging"],
+    ),
+    (
+        r#"{ "environment": "production", "pipeline_source": "schedule" }"#,
+        &["environment=production", "pipeline_source=schedule"],
+    ),
+    (
+        // Started by somebody whom every rule on users would let in.
+        r#"{ "project_path": "open/handbook", "namespace_path": "open", "user_login": "alice", "user_email": "alice@example.com", "user_access_level": "owner", "groups_direct": ["acme"] }"#,
+        &["project_path=open/handbook"],
+    ),
 ];
 
 fn routes() -> String {
@@ -138,18 +179,23 @@ fn explain(config: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_verdict_is_that_of_the_proxy() {
-    let lab = Setup::default().routes(&routes()).start().await;
+    let lab = Setup::default().gitlab(ALL).routes(&routes()).start().await;
     furnish(&lab.gitlab);
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("labgate.toml");
     std::fs::write(&config, &lab.config).expect("written");
     let mut admitted = 0;
     for (person, facts) in PEOPLE {
+        let token = token_of(&lab.gitlab, person);
         let mut browser = lab.signed_in(person).await;
         for (number, allow) in RULES.iter().enumerate() {
             let before = lab.sample.hits();
             let answer = browser.xhr(&format!("/p/{number}")).await;
             let passes = lab.sample.hits() > before;
+            // Whoever it is by a token may do the same.
+            let before = lab.sample.hits();
+            bearer(&lab, &format!("/p/{number}"), &token).await;
+            assert_eq!(lab.sample.hits() > before, passes, "a token of {person} at {allow}");
             let url = format!("https://{HOST}/p/{number}");
             let asked = [&["--json", "--url", &url, "--user", person], facts].concat();
             let (code, out, err) = explain(&config, &asked);
@@ -194,6 +240,79 @@ async fn its_verdict_is_that_of_the_proxy() {
         let (ended, out, err) = explain(&config, &["--url", url, "--method", method]);
         assert_eq!(ended, code, "{url}: {out}{err}");
         assert_eq!(nobody.xhr(url).await.status.as_u16(), status, "{url}");
+    }
+}
+
+/// A token of theirs with which GitLab tells all.
+fn token_of(gitlab: &DevGitlab, person: &str) -> String {
+    let token = format!("glpat-table-{person}");
+    let command = Command::AddPersonalToken {
+        user: person.into(),
+        token: token.clone(),
+        scopes: vec!["read_api".into()],
+        expires_at: None,
+    };
+    gitlab.command(command).expect("made");
+    token
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_verdict_on_ci_jobs_is_that_of_the_proxy() {
+    let lab = Setup::default().gitlab(ALL).routes(&routes()).start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("labgate.toml");
+    std::fs::write(&config, &lab.config).expect("written");
+    let mut admitted = Vec::new();
+    for (claims, told) in JOBS {
+        let claims: Value = serde_json::from_str(claims).expect("JSON");
+        let token = lab.gitlab.ci_id_token(claims.as_object().expect("an object"));
+        let usual = [
+            "project_path=acme/web/shop",
+            "ref=main",
+            "ref_protected=true",
+            "pipeline_source=push",
+        ];
+        let name = |claim: &str| claim.split('=').next().expect("a name").to_owned();
+        let usual =
+            usual.into_iter().filter(|claim| told.iter().all(|other| name(other) != name(claim)));
+        let facts: Vec<_> =
+            told.iter().copied().chain(usual).flat_map(|claim| ["--ci", claim]).collect();
+        for (number, allow) in RULES.iter().enumerate() {
+            let before = lab.sample.hits();
+            let answer = bearer(&lab, &format!("/p/{number}"), &token).await;
+            let passes = lab.sample.hits() > before;
+            assert_eq!(passes, answer.status == 404, "{allow}: {}", answer.text());
+            let url = format!("https://{HOST}/p/{number}");
+            let asked = [&["--json", "--url", &url], facts.as_slice()].concat();
+            let (code, out, err) = explain(&config, &asked);
+            assert_eq!(code, i32::from(!passes), "{told:?} at {allow}: {out}{err}");
+            if passes {
+                admitted.push(number);
+            }
+        }
+    }
+    // No rule on users, and not `signed-in`, lets a job in: only the public route does.
+    assert!(admitted.iter().all(|number| *number == 0 || *number >= 40), "{admitted:?}");
+    assert!((18..70).contains(&admitted.len()), "{admitted:?}");
+    for (arguments, ends, words) in [
+        (
+            &["--url", "/p/40", "--ci", "project_path=acme/web/shop"][..],
+            0,
+            "a CI job of acme/web/shop",
+        ),
+        (&["--url", "/p/0", "--ci", "ref=main"], 2, "--ci project_path=PATH"),
+        (&["--url", "/p/0", "--ci", "user_login=alice"], 2, "no claim `user_login`"),
+        (&["--url", "/p/0", "--ci", "project_path=shop"], 2, "not the full path"),
+        (&["--url", "/p/0", "--ci", "project_path=a/b", "--ci", "project_path=a/c"], 2, "twice"),
+        (
+            &["--url", "/p/0", "--ci", "project_path=a/b", "--user", "alice"],
+            2,
+            "cannot be used with",
+        ),
+    ] {
+        let (code, out, err) = explain(&config, arguments);
+        assert_eq!(code, ends, "{arguments:?}: {out}{err}");
+        assert!(format!("{out}{err}").contains(words), "{words}: {out}{err}");
     }
 }
 

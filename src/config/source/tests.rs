@@ -66,7 +66,7 @@ upstream = ["http://a", "http://b"]
 allow = "signd-in"
 
 [[route]]
-	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a/b" }, {}, { role = "owner" }]
+	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
 "#;
     let expected = r#"labgate.toml:2:10: error: `nowhere` is not an address and port, such as `0.0.0.0:4180`
     2 | listen = "nowhere"
@@ -111,20 +111,20 @@ labgate.toml:19:9: error: unknown value, expected `public` or `signed-in`
       |         ^^^^^^^^^^
    help: did you mean `signed-in`?
 labgate.toml:22:40: error: unknown role `boss`, expected one of `minimal`, `guest`, `planner`, `reporter`, `developer`, `maintainer`, `owner`
-   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a/b" }, {}, { role = "owner" }]
+   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
       | 	                                      ^^^^^^
 labgate.toml:22:50: error: expected a table, found a string
-   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a/b" }, {}, { role = "owner" }]
+   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
       | 	                                                ^^^
-labgate.toml:22:57: error: `ref` is not available in this version
-   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a/b" }, {}, { role = "owner" }]
-      | 	                                                       ^^^
+labgate.toml:22:63: error: `a b` is not a branch, such as `main` or `release/*`, or a tag, such as `refs/tags/v*`
+   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
+      | 	                                                             ^^^^^
 labgate.toml:22:72: error: a rule without a condition
-   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a/b" }, {}, { role = "owner" }]
+   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
       | 	                                                                      ^^
    help: say `allow = "signed-in"` for everybody who can sign in
 labgate.toml:22:85: error: a role is held in a group or a project; the rule names neither
-   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a/b" }, {}, { role = "owner" }]
+   22 | 	allow = [{ group = "acme" }, { role = "boss" }, "x", { ref = "a b" }, {}, { role = "owner" }]
       | 	                                                                                   ^^^^^^^
 "#;
     assert_eq!(told(text, &[]), expected);

@@ -10,6 +10,7 @@ mod host;
 mod network;
 mod path;
 mod project;
+mod ref_pattern;
 pub(super) mod size;
 mod url;
 mod word;
@@ -21,6 +22,7 @@ pub use self::{
     host::HostPattern,
     path::PathPrefix,
     project::ProjectPath,
+    ref_pattern::RefPattern,
     url::parse_origin,
 };
 pub(super) use self::{

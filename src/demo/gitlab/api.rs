@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Whose token came, and what it may do.
-struct Caller<'a> {
+pub(super) struct Caller<'a> {
     user: &'a User,
     scopes: &'a [String],
     personal: Option<&'a PersonalToken>,
@@ -187,7 +187,7 @@ impl Caller<'_> {
 }
 
 /// Whose token it is, if it is alive and its user may use the API.
-fn caller<'a>(
+pub(super) fn caller<'a>(
     gitlab: &Instance,
     world: &'a World,
     headers: &HeaderMap,
@@ -251,7 +251,7 @@ fn dead(reason: &str) -> Box<Answer> {
 }
 
 /// Why the API denies this account, in the words of `lib/gitlab/auth/user_access_denied_reason.rb`.
-fn denial(gitlab: &Instance, user: &User) -> Option<String> {
+pub(super) fn denial(gitlab: &Instance, user: &User) -> Option<String> {
     let url = &gitlab.external_url;
     Some(match user.state {
         UserState::Active | UserState::Locked => return None,
@@ -312,7 +312,7 @@ fn moved_to(gitlab: &Instance, project: u64, rest: &str) -> Box<Answer> {
     Box::new(answer::with(moved, header::LOCATION, &url))
 }
 
-fn not_found(message: &str) -> Box<Answer> {
+pub(super) fn not_found(message: &str) -> Box<Answer> {
     Box::new(answer::json(StatusCode::NOT_FOUND, &json!({ "message": message })))
 }
 

@@ -9,6 +9,7 @@ use super::{
     applications::{Application, may_register},
     hooks::{self, Hook},
     keys::Tamper,
+    mint::Mint,
     people::{Place, Role, User, UserState, Visibility},
     state::{Instance, PersonalToken, World},
     switches::{Document, Fault},
@@ -76,7 +77,9 @@ pub enum Command {
         #[serde(default)]
         expires_at: Option<u64>,
     },
-    /// Revokes a personal access token.
+    /// Makes a token of another kind, or ends a job.
+    Mint(Mint),
+    /// Revokes a personal access token, or that of a project or group.
     RevokePersonalToken { token: String },
     /// Revokes all OAuth tokens of a user, as *Profile, Applications* does.
     RevokeTokens { user: String },
@@ -222,6 +225,7 @@ impl Instance {
                     revoked: false,
                 });
             },
+            Command::Mint(mint) => world.mint(mint, now)?,
             Command::RevokePersonalToken { token } => {
                 let found = world.personal.iter_mut().find(|personal| personal.token == token);
                 found.ok_or(CommandError::Nothing("personal access token"))?.revoked = true;
@@ -270,12 +274,12 @@ impl World {
         users.find(|user| user.username.eq_ignore_ascii_case(username)).ok_or_else(missing)
     }
 
-    fn group(&mut self, path: &str) -> Result<&mut Place, CommandError> {
+    pub(super) fn group(&mut self, path: &str) -> Result<&mut Place, CommandError> {
         let missing = || CommandError::NoGroup(path.to_owned());
         self.directory.groups.iter_mut().find(|group| group.path == path).ok_or_else(missing)
     }
 
-    fn add_user(
+    pub(super) fn add_user(
         &mut self,
         username: String,
         email: Option<String>,
@@ -314,7 +318,7 @@ impl World {
         self.personal.retain(|token| token.user != id);
     }
 
-    fn project(&mut self, path: &str) -> Result<&mut Place, CommandError> {
+    pub(super) fn project(&mut self, path: &str) -> Result<&mut Place, CommandError> {
         let project = self.directory.projects.iter_mut().find(|project| project.path == path);
         project.ok_or_else(|| CommandError::NoProject(path.to_owned()))
     }

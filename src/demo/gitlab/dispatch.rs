@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `POST /-/dev/commands` | one `Command` as JSON; 204, or 422 with `error` |
 //! | `POST /-/dev/rotate_login_key` | a new login key; 204 |
+//! | `POST /-/dev/ci_id_token` | an ID token of a CI job of `acme/web/shop`, the body's claims laid over its own; 200 with `id_token` |
 //! | `GET /-/dev/hits` | requests so far by endpoint |
 //! | `GET /-/dev/refreshes` | refresh tokens so far that were `granted` a new pair or `refused` one |
 
@@ -22,8 +23,8 @@ use super::{
     api::Kind,
     authorize,
     command::Command,
-    inspect,
-    keys::SigningKey,
+    inspect, job,
+    keys::{Signature, SigningKey, Tamper},
     oidc, pages, session,
     session::Visit,
     state::Instance,
@@ -120,6 +121,7 @@ fn endpoint(path: &str) -> Endpoint {
         "/oauth/userinfo" => Endpoint::Userinfo,
         "/api/v4/user" => Endpoint::ApiUser,
         "/api/v4/personal_access_tokens/self" => Endpoint::ApiToken,
+        "/api/v4/job" => Endpoint::ApiJob,
         _ if path.starts_with("/users/") => Endpoint::SignIn,
         _ => match place(path) {
             Some((_, _, None)) => Endpoint::ApiPlace,
@@ -178,6 +180,7 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
         ("GET" | "POST", "/oauth/userinfo") => oidc::userinfo(gitlab, headers, &form()),
         ("GET", "/api/v4/user") => settled(api::user(gitlab, headers, query)),
         ("GET", "/api/v4/users") => settled(api::users(gitlab, headers, query)),
+        ("GET", "/api/v4/job") => settled(job::running(gitlab, headers, query)),
         ("GET", "/api/v4/personal_access_tokens/self") => {
             settled(api::token_self(gitlab, headers, query))
         },
@@ -241,6 +244,13 @@ async fn control(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
             Ok(command) => match gitlab.apply(command) {
                 Ok(()) => answer::empty(StatusCode::NO_CONTENT),
                 Err(error) => refused(&error),
+            },
+        },
+        ("POST", "/-/dev/ci_id_token") => match serde_json::from_slice(asked.body) {
+            Err(error) => refused(&error),
+            Ok(claims) => {
+                let token = gitlab.ci_id_token(&claims, &Tamper::signature(Signature::Ci));
+                answer::json(StatusCode::OK, &json!({ "id_token": token }))
             },
         },
         ("POST", "/-/dev/rotate_login_key") => match rotate_login_key(gitlab).await {

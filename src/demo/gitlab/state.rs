@@ -75,6 +75,7 @@ pub(super) struct World {
     pub(super) personal: Vec<PersonalToken>,
     pub(super) browsers: Capped<Browser>,
     pub(super) switches: Switches,
+    pub(super) jobs: Vec<Job>,
     pub(super) hooks: Vec<Hook>,
     pub(super) refreshes: Refreshes,
     pub(super) next_id: u64,
@@ -101,6 +102,7 @@ impl World {
             tokens: Tokens::default(),
             browsers: Capped::new(10_000),
             switches: Switches::default(),
+            jobs: Vec::new(),
             hooks: Vec::new(),
             refreshes: Refreshes::default(),
             next_id: 1000,
@@ -241,6 +243,21 @@ pub(super) struct PersonalToken {
     pub(super) created_at: Timestamp,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) revoked: bool,
+}
+
+/// A running CI job.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) token: String,
+    pub(super) project_id: u64,
+    /// Full path of the project.
+    pub(super) path: String,
+    /// Who started it.
+    pub(super) user: u64,
+    pub(super) ref_name: String,
+    pub(super) tag: bool,
+    pub(super) source: String,
 }
 
 /// A browser's session with GitLab itself.

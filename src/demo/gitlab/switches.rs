@@ -39,6 +39,8 @@ pub enum Endpoint {
     ApiPlace,
     /// `/api/v4/personal_access_tokens/self`
     ApiToken,
+    /// `/api/v4/job`
+    ApiJob,
     /// Everything else.
     Other,
 }

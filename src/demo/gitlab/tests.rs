@@ -1,5 +1,6 @@
 //! Drives the development GitLab over real loopback sockets, as a browser and as a client.
 
+mod callers;
 mod flow;
 mod refusals;
 mod surroundings;
@@ -15,7 +16,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
 use super::*;

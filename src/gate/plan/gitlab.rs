@@ -27,6 +27,7 @@ impl Draft<'_> {
             }
             self.transport(&key, gitlab);
             self.ways(&key, name, gitlab);
+            self.vain_audience(&key, gitlab);
             let needs = needs(self.config, name);
             if needs.projects.len() > PROJECTS {
                 let count = needs.projects.len();

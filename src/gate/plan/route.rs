@@ -46,6 +46,7 @@ impl Draft<'_> {
             name: format!("{host}{}", route.path.as_str()),
             names_host: route.host.is_some(),
             index,
+            takes: self.takes(&key, route, gitlabs.as_deref().unwrap_or_default()),
             guard: Guard::new(policy?, gitlabs?),
             upstream: upstream.flatten(),
             sign_in_page: route.sign_in_page,

@@ -60,6 +60,7 @@ async fn a_person_is_what_both_answers_say() {
         projects: Vec::new(),
         two_factor: Some(true),
         external: Some(false),
+        ..Identity::default()
     };
     assert_eq!(identity, expected);
     let hits = script.hits();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use http::HeaderValue;
 
 use super::Passing;
-use crate::identity::Identity;
+use crate::identity::{Identity, Job};
 
 /// Pieces in order, at least one of them a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +27,14 @@ enum Claim {
     Groups,
     GitLab,
     Kind,
+    ProjectPath,
+    Ref,
+    Environment,
     Assertion,
     AccessToken,
 }
 
-const CLAIMS: [(&str, Claim); 9] = [
+const CLAIMS: [(&str, Claim); 12] = [
     ("sub", Claim::Sub),
     ("username", Claim::Username),
     ("email", Claim::Email),
@@ -39,12 +42,12 @@ const CLAIMS: [(&str, Claim); 9] = [
     ("groups", Claim::Groups),
     ("gitlab", Claim::GitLab),
     ("kind", Claim::Kind),
+    ("project_path", Claim::ProjectPath),
+    ("ref", Claim::Ref),
+    ("environment", Claim::Environment),
     ("assertion", Claim::Assertion),
     ("access_token", Claim::AccessToken),
 ];
-
-/// Claims that the contract names and this version can't tell.
-const LATER: [&str; 3] = ["project_path", "ref", "environment"];
 
 impl Template {
     /// Whether it says an assertion.
@@ -92,7 +95,10 @@ impl Claim {
             Self::Email => encode(identity.email.as_deref().unwrap_or_default(), false, out),
             Self::Name => encode(&identity.name, false, out),
             Self::GitLab => encode(&identity.gitlab, false, out),
-            Self::Kind => out.push_str(identity.kind()),
+            Self::Kind => out.push_str(identity.kind.as_str()),
+            Self::ProjectPath => encode(job(identity, |job| Some(&job.project_path)), false, out),
+            Self::Ref => encode(job(identity, |job| Some(&job.ref_name)), false, out),
+            Self::Environment => encode(job(identity, |job| job.environment.as_ref()), false, out),
             Self::Assertion => {
                 let text = passing.assertion.and_then(|value| value.to_str().ok());
                 encode(text.unwrap_or_default(), false, out);
@@ -109,6 +115,11 @@ impl Claim {
             },
         }
     }
+}
+
+/// What is said of a CI job; empty if it is none, or that was not said.
+fn job(identity: &Identity, claim: impl Fn(&Job) -> Option<&String>) -> &str {
+    identity.job.as_deref().and_then(claim).map_or("", String::as_str)
 }
 
 /// Percent-encodes what a header can't carry or a reader could split, drop or decode.
@@ -143,9 +154,6 @@ impl FromStr for Template {
 }
 
 fn claim(name: &str) -> Result<Claim, String> {
-    if LATER.contains(&name) {
-        return Err(format!("the claim `{name}` is not available in this version"));
-    }
     let found = CLAIMS.iter().find(|(known, _)| *known == name);
     found.map(|(_, claim)| *claim).ok_or_else(|| {
         let names = CLAIMS.map(|(name, _)| name).join(", ");
