@@ -72,6 +72,7 @@ pub struct RouteTable<T> {
     /// By what follows the first label.
     wildcard: HashMap<String, List<T>>,
     any: List<T>,
+    looks_at_methods: bool,
 }
 
 /// Entries of one host pattern, the longest path first.
@@ -87,15 +88,22 @@ impl<T> RouteTable<T> {
         if !overlaps.is_empty() {
             return Err(overlaps);
         }
-        let mut table = Self { exact: HashMap::new(), wildcard: HashMap::new(), any: Vec::new() };
+        let looks_at_methods = entries.iter().any(|entry| entry.methods.is_some());
+        let (exact, wildcard, any) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut table = Self { exact, wildcard, any, looks_at_methods };
         for entry in entries {
             table.list_of(entry.host.as_ref()).push(entry);
         }
-        let Self { exact, wildcard, any } = &mut table;
+        let Self { exact, wildcard, any, looks_at_methods: _ } = &mut table;
         for list in exact.values_mut().chain(wildcard.values_mut()).chain([any]) {
             list.sort_by_key(|entry| std::cmp::Reverse(entry.path.as_str().len()));
         }
         Ok(table)
+    }
+
+    /// Whether some entry is for certain methods only, so that it must be known with which one something is asked for.
+    pub fn looks_at_methods(&self) -> bool {
+        self.looks_at_methods
     }
 
     fn list_of(&mut self, host: Option<&HostPattern>) -> &mut List<T> {

@@ -34,6 +34,8 @@ pub struct GitLab {
     pub forward_params: Vec<String>,
     /// Whether an e-mail address counts only if GitLab calls it verified. Default `true`.
     pub require_verified_email: bool,
+    /// Whether membership in an archived project counts as in any other. Default `true`.
+    pub archived_projects: bool,
     /// The secret token of this GitLab's hooks, at least 16 bytes: it opens `/oauth2/hooks/NAME`, so that a lost membership counts at the next request. Default: no hooks. Example `{ file = "hook-secret" }`.
     pub hook_secret: Option<Secret>,
     /// Whether signing out also revokes the session's tokens at GitLab, which then asks for consent again at the next sign-in. Default `false`.
@@ -93,6 +95,7 @@ impl Default for GitLab {
             authorize_params: BTreeMap::new(),
             forward_params: Vec::new(),
             require_verified_email: true,
+            archived_projects: true,
             hook_secret: None,
             revoke_on_sign_out: false,
             insecure_allow_development_gitlab: false,

@@ -37,9 +37,10 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// Keys whose values may be shown even in a file that can't be parsed.
-pub(super) const PLAIN: [&str; 65] = [
+pub(super) const PLAIN: &[&str] = &[
     "admin",
     "allow",
+    "archived_projects",
     "authorize_params",
     "base_url",
     "ca",
@@ -92,6 +93,7 @@ pub(super) const PLAIN: [&str; 65] = [
     "same_site",
     "scopes",
     "server",
+    "sign_in_host",
     "sign_in_page",
     "store",
     "telemetry",
@@ -119,7 +121,7 @@ pub(super) fn later(table: &str, name: &str) -> bool {
 }
 
 const LATER: [(&str, &[&str]); 7] = [
-    ("Server", &["ext_authz", "tls", "sign_in_host"]),
+    ("Server", &["ext_authz", "tls"]),
     ("GitLab", &["tokens", "api"]),
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),

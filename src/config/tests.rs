@@ -210,7 +210,7 @@ fn every_key_is_known_to_be_plain_or_delicate() {
         let secret = field.kind.contains("Secret") || tables;
         assert!(names::is_plain(&field.name) || secret, "{}", field.name);
     }
-    for name in names::PLAIN {
+    for &name in names::PLAIN {
         let known = |field: &Field| field.name == name && !field.kind.contains("Secret");
         assert!(structs.values().flatten().any(known), "{name}");
         assert!(!names::is_delicate(name), "{name}");

@@ -68,8 +68,10 @@ impl Question {
         peer: &Peer,
         trust: &Trust,
         public: Option<&Origin>,
+        methods_matter: bool,
     ) -> Result<Target, Refusal> {
-        let target = Target::relayed(request, peer, self.dialect, &self.rest, trust, public);
+        let (dialect, rest) = (self.dialect, &self.rest);
+        let target = Target::relayed(request, peer, dialect, rest, trust, public, methods_matter);
         target.map_err(|error| match error {
             RelayError::Untrusted(peer) => {
                 tracing::warn!(

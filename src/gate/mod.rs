@@ -14,7 +14,9 @@ mod explain;
 mod ext_authz;
 mod forward_auth;
 mod guard;
+mod hand_over;
 mod hooks;
+mod lost;
 mod narrowing;
 mod pace;
 mod permit;
@@ -44,7 +46,7 @@ use crate::{
     authorize::UsersFiles,
     body::{Request, Response},
     clock::Timestamp,
-    config::Dialect,
+    config::{Dialect, HostAndPort},
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
@@ -67,6 +69,8 @@ pub struct Gate {
     public: Option<Origin>,
     trust: Trust,
     prefix: String,
+    /// Where everybody signs in, if that is one host for all.
+    sign_in_host: Option<HostAndPort>,
     /// The secrets of those GitLabs that may send hooks.
     hooks: BTreeMap<String, HookSecret>,
     own: Arc<RouteMetrics>,
@@ -97,7 +101,10 @@ impl Gate {
         let (trust, public) = (&self.trust, self.public.as_ref());
         let target = match &question {
             None => Target::read(request, &peer, trust, public).map_err(Refusal::Malformed),
-            Some(question) => question.target(request, &peer, trust, public),
+            Some(question) => {
+                let methods_matter = self.routes.looks_at_methods();
+                question.target(request, &peer, trust, public, methods_matter)
+            },
         };
         let known = target.as_ref().ok();
         let mut story = Story::begin(self.request_id(known, request), request, known);
@@ -271,6 +278,9 @@ impl Gate {
         reason: NoPermit,
     ) -> Refusal {
         match reason {
+            NoPermit::SignIn if respond::is_form(&target.method, headers) => {
+                Refusal::Unsent(SignIn { url: self.signed_in_url(target), navigation: false })
+            },
             NoPermit::SignIn => Refusal::SignIn(SignIn {
                 url: self.sign_in_url(target, Some(route)),
                 navigation: respond::is_navigation(&target.method, headers),
@@ -364,21 +374,24 @@ impl Gate {
     }
 
     /// The origin on which a sign-in for `target` takes place: its own if routes name its host, else the public one.
-    fn home<'a>(&'a self, target: &'a Target, route: Option<&Route>) -> &'a Origin {
+    fn home(&self, target: &Target, route: Option<&Route>) -> Origin {
+        if let Some(hub) = self.sign_in_origin(target).filter(|it| it.host == target.origin.host) {
+            return hub;
+        }
         let own = match route {
             Some(route) => route.names_host,
             None => self.routes.names_host(&target.origin.host),
         };
         match &self.public {
-            Some(public) if !own || public.host == target.origin.host => public,
-            Some(_) | None => &target.origin,
+            Some(public) if !own || public.host == target.origin.host => public.clone(),
+            Some(_) | None => target.origin.clone(),
         }
     }
 
     fn sign_in_url(&self, target: &Target, route: Option<&Route>) -> String {
         let home = self.home(target, route);
         // A path of two slashes alone would read as another host.
-        let rd = match *home == target.origin && !target.path_and_query().starts_with("//") {
+        let rd = match home == target.origin && !target.path_and_query().starts_with("//") {
             true => target.path_and_query().to_owned(),
             false => target.url(),
         };

@@ -3,7 +3,7 @@
 //! Every question is put with the person's own token, so what they may not see is 404 to them, as it would be at GitLab. A place that has moved
 //! answers with a redirect: it is not followed, for the rule means what has that path now.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -43,6 +43,11 @@ struct Member {
     membership_state: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Project {
+    archived: bool,
+}
+
 impl Provider {
     /// The memberships in `groups`, completed where the claims leave them open, and those in the projects that rules mention.
     pub(super) async fn settle(
@@ -68,11 +73,44 @@ impl Provider {
         let questions: Vec<_> = questions
             .chain(projects.map(|path| (Kind::Project, path)))
             .map(|(kind, path)| async move {
-                let word = self.word(bearer, sub, kind, &path).await?;
+                let word = self.word(bearer, sub, kind, &path);
+                let archived = self.is_closed(bearer, kind, &path);
+                let (word, archived) = try_join(word, archived).await?;
+                let word = if archived { Word::NoMember } else { word };
                 Ok::<_, IdentifyError>((kind, path, word))
             })
             .collect();
         stream::iter(questions).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// Whether `path` is an archived project, and membership in such counts for nothing.
+    ///
+    /// Source: GitLab's projects API, `GET /projects/:id`.
+    async fn is_closed(
+        &self,
+        bearer: Bearer<'_>,
+        kind: Kind,
+        path: &str,
+    ) -> Result<bool, IdentifyError> {
+        const ENDPOINT: &str = "/api/v4/projects/:id";
+        if self.archived || kind == Kind::Group {
+            return Ok(false);
+        }
+        let place = utf8_percent_encode(path, SEGMENT);
+        let answer = self.get(bearer, "projects", &format!("api/v4/projects/{place}"), USUAL).await;
+        let answer = match answer {
+            // What is said of members tells the same.
+            Err(CallError::Redirect(301 | 308)) => return Ok(false),
+            answer => answer?,
+        };
+        match answer.status.as_u16() {
+            200 => Ok(parse::<Project>(&answer.body, ENDPOINT)?.archived),
+            404 if answer.json => Ok(false),
+            _ => match refused(&answer, ENDPOINT) {
+                IdentifyError::Scope(_) => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 
     /// Whether tokens of sign-ins may ask for memberships.

@@ -57,7 +57,8 @@ struct Said<'a> {
 }
 
 impl Target {
-    /// What the browser asks for about which `peer` asks with `request`; `rest` is what follows the endpoint's own path, query included.
+    /// What the browser asks for about which `peer` asks with `request`; `rest` is what follows the endpoint's own path, query included. The method may
+    /// be left out unless `methods_matter`.
     ///
     /// # Errors
     /// When the peer is not trusted, its headers are not exactly those of the dialect, or what they say can't be judged.
@@ -68,15 +69,20 @@ impl Target {
         rest: &str,
         trust: &Trust,
         public: Option<&Origin>,
+        methods_matter: bool,
     ) -> Result<Self, RelayError> {
         let ip = peer.addr.ip();
         if !trust.contains(ip) {
             return Err(RelayError::Untrusted(ip.to_canonical()));
         }
         let headers = request.headers();
+        // nginx asks with GET whatever the browser's method is.
+        let method = (!methods_matter).then(|| request.method());
         let said = match dialect {
-            Dialect::Nginx => Said::original(headers),
-            Dialect::Traefik | Dialect::Caddy | Dialect::Haproxy => Said::forwarded(headers),
+            Dialect::Nginx => Said::original(headers, method),
+            Dialect::Traefik | Dialect::Caddy | Dialect::Haproxy => {
+                Said::forwarded(headers, method)
+            },
             Dialect::Envoy => Said::requested(request, rest),
         }?;
         said.target(trust.client(ip, headers), public)
@@ -104,13 +110,13 @@ impl Target {
 }
 
 impl<'a> Said<'a> {
-    /// nginx: one URL, put together by its configuration.
-    fn original(headers: &'a HeaderMap) -> Result<Self, RelayError> {
+    /// nginx: one URL, put together by its configuration. The method is `or` if it is not said.
+    fn original(headers: &'a HeaderMap, or: Option<&Method>) -> Result<Self, RelayError> {
         none_of(headers, &FORWARDED, "X-Original-URL and X-Forwarded-Uri or -Method at once")?;
         let url =
             one(headers, &ORIGINAL_URL, "X-Original-URL is missing, there twice, or no text")?;
         let method =
-            method(headers, &ORIGINAL_METHOD, "X-Original-Method is missing or no method")?;
+            method(headers, &ORIGINAL_METHOD, or, "X-Original-Method is missing or no method")?;
         let no_url = RelayError::Headers("X-Original-URL is no absolute http or https URL");
         let (scheme, rest) = url.split_once("://").ok_or(no_url)?;
         let scheme = Scheme::named(scheme).ok_or(no_url)?;
@@ -120,13 +126,13 @@ impl<'a> Said<'a> {
         Ok(Self { method, scheme: Some(scheme), authority, port: None, path })
     }
 
-    /// Traefik, Caddy, `HAProxy`: the parts.
-    fn forwarded(headers: &'a HeaderMap) -> Result<Self, RelayError> {
+    /// Traefik, Caddy, `HAProxy`: the parts. The method is `or` if it is not said.
+    fn forwarded(headers: &'a HeaderMap, or: Option<&Method>) -> Result<Self, RelayError> {
         none_of(headers, &ORIGINAL, "X-Forwarded-Uri and X-Original-* at once")?;
         let path =
             one(headers, &FORWARDED_URI, "X-Forwarded-Uri is missing, there twice, or no text")?;
         let method =
-            method(headers, &FORWARDED_METHOD, "X-Forwarded-Method is missing or no method")?;
+            method(headers, &FORWARDED_METHOD, or, "X-Forwarded-Method is missing or no method")?;
         let said = Forwarded::read(headers).map_err(RelayError::Headers)?;
         let authority = said.authority.ok_or(RelayError::Headers("X-Forwarded-Host is missing"))?;
         let scheme = said.scheme.ok_or(RelayError::Headers("X-Forwarded-Proto is missing"))?;
@@ -215,8 +221,12 @@ fn one<'a>(
 fn method(
     headers: &HeaderMap,
     name: &HeaderName,
+    or: Option<&Method>,
     error: &'static str,
 ) -> Result<Method, RelayError> {
+    if let (Some(method), false) = (or, headers.contains_key(name)) {
+        return Ok(method.clone());
+    }
     let method = one(headers, name, error)?;
     Method::from_bytes(method.as_bytes()).map_err(|_| RelayError::Headers(error))
 }

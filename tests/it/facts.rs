@@ -148,6 +148,23 @@ async fn what_changes_in_a_project_counts_at_the_next_recheck() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn archived_projects_count_unless_the_configuration_says_otherwise() {
+    let rules = [("shop", r#"[{ project = "acme/web/shop" }]"#)];
+    for (keys, counts) in [("", true), ("archived_projects = false\n", false)] {
+        let lab = Setup::default().routes(&routes(&rules)).gitlab(keys).start().await;
+        let mut carol = lab.signed_in("carol").await;
+        assert!(may(&mut carol, "/p/shop").await);
+        let archive = |archived| Command::ArchiveProject { path: "acme/web/shop".into(), archived };
+        tell(&lab.gitlab, archive(true));
+        lab.clock.turn(TOO_OLD);
+        assert_eq!(may(&mut carol, "/p/shop").await, counts, "{keys}");
+        tell(&lab.gitlab, archive(false));
+        lab.clock.turn(TOO_OLD);
+        assert!(may(&mut carol, "/p/shop").await, "back again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sharing_counts_where_tokens_may_ask_for_it() {
     let rules = [
         ("ops", r#"[{ group = "acme/ops", role = "reporter" }]"#),

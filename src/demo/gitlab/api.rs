@@ -129,6 +129,7 @@ pub(super) fn place(
         }),
         Kind::Project => json!({
             "path_with_namespace": place.path,
+            "archived": place.archived,
             "permissions": {
                 "project_access": access(place.members.get(&caller.user.id).copied()),
                 "group_access": access(world.directory.role_by_namespace(place, caller.user.id)),

@@ -56,6 +56,8 @@ pub enum Command {
     },
     /// Renames a project, or moves it to another group; its former path redirects.
     RenameProject { path: String, to: String },
+    /// Archives a project, or brings it back.
+    ArchiveProject { path: String, archived: bool },
     /// Shares a project with the members of a group, at most with that role.
     ShareProject { project: String, with: String, role: Role },
     /// Gives a direct role in a group, or takes it away with null.
@@ -201,6 +203,7 @@ impl Instance {
                 world.group(&group)?.share(with, role);
             },
             Command::RenameProject { path, to } => world.rename_project(&path, &to)?,
+            Command::ArchiveProject { path, archived } => world.project(&path)?.archived = archived,
             Command::ShareProject { project, with, role } => {
                 let with = world.group(&with)?.id;
                 world.project(&project)?.share(with, role);

@@ -159,13 +159,16 @@ pub(super) struct Place {
     pub(super) id: u64,
     pub(super) path: String,
     pub(super) visibility: Visibility,
+    /// Of projects: nothing can be changed in it any more.
+    pub(super) archived: bool,
     pub(super) members: BTreeMap<u64, Role>,
     shares: Vec<Share>,
 }
 
 impl Place {
     pub(super) fn new(id: u64, path: &str, visibility: Visibility) -> Self {
-        Self { id, path: path.to_owned(), visibility, members: BTreeMap::new(), shares: Vec::new() }
+        let (path, members, shares) = (path.to_owned(), BTreeMap::new(), Vec::new());
+        Self { id, path, visibility, archived: false, members, shares }
     }
 
     pub(super) fn share(&mut self, with: u64, most: Role) {
