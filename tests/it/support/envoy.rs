@@ -257,7 +257,7 @@ pub async fn halting(addr: SocketAddr) -> (UnboundedSender<Vec<u8>>, JoinHandle<
     let request = Request::post(format!("http://labgate{CHECK}"));
     let request = request.header("content-type", "application/grpc").body(body);
     let call = sender.send_request(request.expect("a request"));
-    let code = tokio::spawn(async move {
+    let ended = tokio::spawn(async move {
         let answered = timeout(PATIENCE, async {
             let (head, body) = call.await.expect("an answer").into_parts();
             let trailers = body.collect().await.expect("a whole answer").trailers().cloned();
@@ -266,7 +266,7 @@ pub async fn halting(addr: SocketAddr) -> (UnboundedSender<Vec<u8>>, JoinHandle<
         let trailers = answered.await.expect("an answer in time");
         trailers["grpc-status"].to_str().expect("text").to_owned()
     });
-    (pieces, code)
+    (pieces, ended)
 }
 
 /// A message as a call carries it.
