@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::support::{
     HOST, Http2, Lab, PATIENCE, Setup, Wire, appears,
-    envoy::{CHECK, Question, ask, framed, silent, unframed},
+    envoy::{CHECK, Question, ask, framed, halting, unframed},
     until,
 };
 
@@ -465,7 +465,11 @@ async fn its_limits_are_those_of_the_other_listener() {
     let addr = envoy(&lab);
     let http2 = Http2::to(addr).await;
     // A message that does not come.
-    assert_eq!(silent(addr).await, "4");
+    let (pieces, code) = halting(addr).await;
+    pieces.send(b"\0\0".to_vec()).unwrap();
+    assert_eq!(code.await.unwrap(), "4");
+    drop(pieces);
+    until("that one is closed", async || lab.count("labgate_open_connections").await == 1).await;
     // Of a call's own head no more is taken than of any other.
     let long = "x".repeat(3000);
     assert_eq!(http2.get("/", &[("x-long", &long)]).await.status, 431);
@@ -527,6 +531,11 @@ async fn health_is_told_and_a_drain_finishes_what_has_begun() {
         async move { http2.ask(&question).await }
     });
     until("GitLab is asked", async || lab.gitlab.hits(Endpoint::ApiUser) > asked).await;
+    let (pieces, late) = halting(addr).await;
+    let message = framed(&Question::get("/bytes?n=1").encode());
+    let (half, rest) = message.split_at(message.len() / 2);
+    pieces.send(half.to_vec()).unwrap();
+    until("all are counted", async || lab.count("labgate_open_connections").await >= 2).await;
     let Lab { app, gitlab: _gitlab, .. } = lab;
     let drained = tokio::spawn(app.drain());
     assert_eq!(told(&mut known).await, b"\x08\x02");
@@ -538,8 +547,13 @@ async fn health_is_told_and_a_drain_finishes_what_has_begun() {
     assert_eq!(&called.messages[0][..], b"\x08\x02", "listening goes on for a while");
     let verdict = timeout(PATIENCE, waiting).await.expect("in time").expect("no panic");
     assert!(verdict.passes(), "{verdict:?}");
-    assert_eq!(timeout(PATIENCE, drained).await.expect("in time").expect("no panic"), 0);
+    // Half a question is waited for, too.
     until("connections are refused", async || TcpStream::connect(addr).await.is_err()).await;
+    assert!(!drained.is_finished());
+    pieces.send(rest.to_vec()).unwrap();
+    drop(pieces);
+    assert_eq!(late.await.unwrap(), "0");
+    assert_eq!(timeout(PATIENCE, drained).await.expect("in time").expect("no panic"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,18 @@
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
-use futures_util::stream::pending;
+use futures_util::stream::unfold;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{HOST, Http2, wire::PATIENCE};
 
@@ -238,18 +243,30 @@ impl Http2 {
     }
 }
 
-/// A call whose message does not come; its code.
-pub async fn silent(addr: SocketAddr) -> String {
+/// A call whose message comes in pieces; the sender of them, and the call's code.
+pub async fn halting(addr: SocketAddr) -> (UnboundedSender<Vec<u8>>, JoinHandle<String>) {
     let stream = TcpStream::connect(addr).await.expect("a connection");
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
-    let never = StreamBody::new(pending::<Result<Frame<Bytes>, Infallible>>());
+    let (pieces, come) = unbounded_channel::<Vec<u8>>();
+    let body = StreamBody::new(Box::pin(unfold(come, async |mut come| {
+        let piece = come.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(piece))), come))
+    })));
     let request = Request::post(format!("http://labgate{CHECK}"));
-    let request = request.header("content-type", "application/grpc").body(never);
-    let answered = timeout(PATIENCE, sender.send_request(request.expect("a request"))).await;
-    let answer = answered.expect("an answer in time").expect("an answer");
-    answer.headers()["grpc-status"].to_str().expect("text").to_owned()
+    let request = request.header("content-type", "application/grpc").body(body);
+    let call = sender.send_request(request.expect("a request"));
+    let ended = tokio::spawn(async move {
+        let answered = timeout(PATIENCE, async {
+            let (head, body) = call.await.expect("an answer").into_parts();
+            let trailers = body.collect().await.expect("a whole answer").trailers().cloned();
+            trailers.unwrap_or(head.headers)
+        });
+        let trailers = answered.await.expect("an answer in time");
+        trailers["grpc-status"].to_str().expect("text").to_owned()
+    });
+    (pieces, ended)
 }
 
 /// A message as a call carries it.
