@@ -13,3 +13,5 @@ mod driver;
 mod journeys;
 mod pictures;
 mod terminal;
+
+pub use self::driver::Chromium;

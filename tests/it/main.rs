@@ -18,6 +18,8 @@ mod expiry;
 mod explain;
 mod facts;
 mod forward_auth;
+#[path = "../fronts/mod.rs"]
+mod fronts;
 mod headers;
 mod hooks;
 mod http1;
