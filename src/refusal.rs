@@ -3,6 +3,7 @@
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
 mod front;
+mod lost;
 mod words;
 
 use std::{error::Error, time::Duration};
@@ -10,7 +11,7 @@ use std::{error::Error, time::Duration};
 use http::{Method, StatusCode};
 use tracing::Level;
 
-pub use self::{front::FrontTrouble, words::Words};
+pub use self::{front::FrontTrouble, lost::Lost, words::Words};
 
 /// A cause of any kind, for the log only.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -28,6 +29,8 @@ pub enum Refusal {
     MethodNotAllowed(Vec<Method>),
     /// Nobody is signed in.
     SignIn(SignIn),
+    /// Nobody is signed in, and a person has sent a form, which a redirect would lose; its URL leads to a page that says to come back.
+    Unsent(SignIn),
     /// Somebody is signed in who may not pass.
     Forbidden(Box<Forbidden>),
     /// GitLab has been out of reach for longer than its last word on this user counts.
@@ -138,6 +141,14 @@ pub enum Attempt {
     },
     /// No GitLab of that name may sign in here.
     UnknownGitLab,
+    /// The cookie of the sign-in has not come back, and it shows why.
+    Lost(Lost),
+    /// Sign-ins end well again and again, but the session never comes back.
+    Loop(Lost),
+    /// A ticket of another host is none: in what way is for the log only.
+    Ticket(&'static str),
+    /// Whether a ticket of another host was used before can't be said.
+    Unproven(BoxError),
 }
 
 /// Why a hook was not taken.
@@ -187,7 +198,13 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_)
-            | Self::Attempt(Attempt::State | Attempt::Parameters(_))
+            | Self::Attempt(
+                Attempt::State
+                | Attempt::Parameters(_)
+                | Attempt::Lost(_)
+                | Attempt::Loop(_)
+                | Attempt::Ticket(_),
+            )
             | Self::Hook(HookTrouble::Body(_)) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Attempt(Attempt::UnknownGitLab) => StatusCode::NOT_FOUND,
@@ -195,7 +212,9 @@ impl Refusal {
             Self::SignIn(sign_in) if sign_in.navigation => StatusCode::FOUND,
             Self::Renew(_) => StatusCode::FOUND,
             Self::Front(trouble) => trouble.status(),
-            Self::SignIn(_) | Self::Hook(HookTrouble::Token) => StatusCode::UNAUTHORIZED,
+            Self::SignIn(_) | Self::Unsent(_) | Self::Hook(HookTrouble::Token) => {
+                StatusCode::UNAUTHORIZED
+            },
             Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
             Self::Hook(HookTrouble::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -214,7 +233,9 @@ impl Refusal {
             Self::Upstream(UpstreamTrouble::Slow) => StatusCode::GATEWAY_TIMEOUT,
             Self::Unconfirmed { .. }
             | Self::Exhausted(_)
-            | Self::Attempt(Attempt::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Attempt(Attempt::Unavailable { .. } | Attempt::Unproven(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -226,7 +247,7 @@ impl Refusal {
             Self::Misdirected => "unknown_host",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::SignIn(_) => "sign_in_required",
+            Self::SignIn(_) | Self::Unsent(_) => "sign_in_required",
             Self::Forbidden(_) => "forbidden",
             Self::Unconfirmed { .. } => "gitlab_unreachable",
             Self::Attempt(attempt) => attempt.code(),
@@ -254,6 +275,7 @@ impl Refusal {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::SignIn(_)
+            | Self::Unsent(_)
             | Self::Forbidden(_)
             | Self::CrossSite
             | Self::Hook(_)
@@ -282,7 +304,9 @@ impl Refusal {
             Self::Unconfirmed { retry_after, .. }
             | Self::Attempt(Attempt::Unavailable { retry_after, .. })
             | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
-            Self::Exhausted(_) => Some(Duration::from_secs(5)),
+            Self::Exhausted(_) | Self::Attempt(Attempt::Unproven(_)) => {
+                Some(Duration::from_secs(5))
+            },
             _ => None,
         }
     }
@@ -296,6 +320,7 @@ impl Refusal {
                 | Attempt::Client(source)
                 | Attempt::Answer(source)
                 | Attempt::ClockSkew(source)
+                | Attempt::Unproven(source)
                 | Attempt::Unavailable { source, .. },
             )
             | Self::Upstream(
@@ -311,7 +336,7 @@ impl Attempt {
     /// A stable word for logs, metrics and problem documents.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::State => "sign_in_state",
+            Self::State | Self::Lost(_) => "sign_in_state",
             Self::Parameters(_) => "sign_in_parameters",
             Self::Denied => "sign_in_denied",
             Self::Refused(_) => "sign_in_refused",
@@ -322,6 +347,9 @@ impl Attempt {
             Self::ClockSkew(_) => "clock_skew",
             Self::Unavailable { .. } => "gitlab_unavailable",
             Self::UnknownGitLab => "unknown_gitlab",
+            Self::Loop(_) => "sign_in_loop",
+            Self::Ticket(_) => "hand_over_refused",
+            Self::Unproven(_) => "hand_over_unproven",
         }
     }
 
@@ -337,8 +365,12 @@ impl Attempt {
                 | "unauthorized_client"
                 | "unsupported_response_type"
                 | "invalid_request",
-            ) => Fault::Us,
+            )
+            | Self::Unproven(_) => Fault::Us,
             Self::State
+            | Self::Lost(_)
+            | Self::Loop(_)
+            | Self::Ticket(_)
             | Self::Parameters(_)
             | Self::Denied
             | Self::Refused(_)

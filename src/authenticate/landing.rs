@@ -34,10 +34,13 @@ fn follow(
     let ours = url
         .path()
         .strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        .is_some_and(|rest| (rest.is_empty() || rest.starts_with('/')) && rest != SIGNED_IN);
     let followed = url.scheme() == base.scheme() && known && port_fits && anonymous && !ours;
     followed.then(|| url.into())
 }
+
+/// The page that says to go back to another tab is the one of ours that may be landed on.
+const SIGNED_IN: &str = "/signed_in";
 
 /// Longest `rd` in bytes: an attempt's cookie has to hold it.
 const LONGEST: usize = 2048;
@@ -61,6 +64,7 @@ mod tests {
             ("https://wiki.example.com/x?y", "https://wiki.example.com/x?y"),
             ("https://wiki.example.com:443/", "https://wiki.example.com/"),
             ("/oauth2x", "https://app.example.com/oauth2x"),
+            ("/oauth2/signed_in", "https://app.example.com/oauth2/signed_in"),
         ] {
             assert_eq!(land(rd), landed, "{rd}");
         }
@@ -104,6 +108,8 @@ mod tests {
             "https://0x7f000001/",
             "https://[::1]/",
             "/oauth2/sign_out",
+            "/oauth2/signed_in/",
+            "/oauth2/signed_in/../sign_out",
             "/oauth2",
             "/x/../oauth2/sign_out?rd=/",
         ] {

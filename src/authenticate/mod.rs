@@ -10,7 +10,9 @@
 //! ended is left to the next sign-in: an answer that is late would clear the cookie of the new session instead. The one refusal is a session on which GitLab has been silent for longer than
 //! `grace`. Whether somebody may pass is `authorize`'s.
 
+mod hand_over;
 mod landing;
+mod presence;
 mod refresh;
 mod sign_in;
 mod sign_ins;
@@ -22,7 +24,9 @@ use http::{HeaderMap, HeaderValue};
 
 use self::refresh::Outcome;
 pub use self::{
+    hand_over::Asked,
     landing::landing,
+    presence::Presence,
     refresh::{Flights, Refresher},
     sign_in::{Failed, Landed, Start, Started},
     sign_ins::SignIns,
@@ -35,7 +39,7 @@ use crate::{
     refusal::Refusal,
     session::{
         Activity, Attempts, Deadlines, Found, Freshness, Others, Overlay, Random, Reading, Session,
-        SessionCodec, Site, Store, Told,
+        SessionCodec, Site, Store, Tickets, Told,
     },
     target::Target,
     telemetry::{Metrics, causes},
@@ -50,6 +54,8 @@ pub struct Authenticator {
     pub codec: SessionCodec,
     /// Cookies of sign-ins that have begun.
     pub attempts: Attempts,
+    /// Sessions on their way to other hosts.
+    pub tickets: Tickets,
     /// What outruns the cookies.
     pub store: Arc<Store>,
     /// What passes through tunnels of sessions.

@@ -37,6 +37,10 @@ pub struct Start<'a> {
     pub other_account: bool,
     /// Parameters passed on to GitLab.
     pub forwarded: Vec<(String, String)>,
+    /// The nonce of the hand-over that another host waits for; empty if none does.
+    pub reply: String,
+    /// Which round this is of sign-ins that lead nowhere, from 1.
+    pub round: u8,
 }
 
 /// A sign-in that has begun.
@@ -53,6 +57,10 @@ pub struct Started {
 pub struct Landed {
     /// The URL that was wanted; check it again before following it.
     pub rd: String,
+    /// The nonce of the hand-over that another host waits for; empty if none does.
+    pub reply: String,
+    /// When the sign-in began.
+    pub began: Timestamp,
     /// The new session.
     pub session: Arc<Session>,
     /// `Set-Cookie` values that keep the session and end the attempt.
@@ -88,8 +96,8 @@ impl Authenticator {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Started, Refusal> {
-        let Start { provider, rd, redirect_uri, other_account, forwarded } = start;
-        let wish = Wish { gitlab: provider.name().into(), rd, redirect_uri };
+        let Start { provider, rd, redirect_uri, other_account, forwarded, reply, round } = start;
+        let wish = Wish { gitlab: provider.name().into(), rd, redirect_uri, reply, round };
         let (attempt, set_cookies) = self
             .attempts
             .begin(headers, site(target), wish, now)
@@ -125,7 +133,8 @@ impl Authenticator {
                 tracing::debug!(reason = %error, "a callback fits no sign-in of this browser");
                 Attempt::State
             })?;
-        let rd = attempt.wish.rd.clone();
+        let Wish { rd, reply, round, .. } = attempt.wish.clone();
+        let began = attempt.created;
         let Some(slot) = self.sign_ins.slot() else {
             let reason = Refusal::Exhausted("sign_ins");
             return Err(Failed { reason, rd: Some(rd), set_cookies: Vec::new() });
@@ -135,7 +144,11 @@ impl Authenticator {
             false => Err(Attempt::State),
         };
         match finished {
-            Ok((session, cookie)) => Ok(Landed { rd, session, set_cookies: vec![cookie, ended] }),
+            Ok((session, cookie)) => {
+                let mut set_cookies = vec![cookie, ended];
+                set_cookies.extend(self.attempts.landed(site, round, now));
+                Ok(Landed { rd, reply, began, session, set_cookies })
+            },
             Err(reason) => {
                 Err(Failed { reason: reason.into(), rd: Some(rd), set_cookies: vec![ended] })
             },

@@ -8,7 +8,7 @@
 //! spent is remembered for longer than a cookie counts; beyond a bound the oldest is forgotten, and the slots are what is left.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, session::Session};
 
 /// Sign-ins that end at a time. Each may wait for its turn to call GitLab, so there are many more than turns: a whole company comes at nine.
 pub(super) const AT_ONCE: usize = 256;
@@ -27,11 +27,25 @@ const KEPT: Duration = Duration::from_mins(15);
 /// States remembered, about 2 MB.
 const MOST: usize = 1 << 15;
 
+/// How long after each other sign-ins end that began together.
+const TOGETHER: Duration = Duration::from_mins(1);
+
+/// Sessions remembered for those that come with them, about 8 MB.
+const MOST_SHARED: usize = 1 << 12;
+
 /// The sign-ins of a process that are about to end, and those that have.
 #[derive(Debug)]
 pub struct SignIns {
     slots: Arc<Semaphore>,
     spent: Mutex<Spent>,
+    shared: Mutex<Shared>,
+}
+
+/// The sessions of those that were open beside a sign-in that has ended well, for a minute.
+#[derive(Debug, Default)]
+struct Shared {
+    sessions: HashMap<State, Arc<Session>>,
+    ages: VecDeque<(Timestamp, State)>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +59,11 @@ type State = [u8; 16];
 
 impl Default for SignIns {
     fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(AT_ONCE)), spent: Mutex::default() }
+        Self {
+            slots: Arc::new(Semaphore::new(AT_ONCE)),
+            spent: Mutex::default(),
+            shared: Mutex::default(),
+        }
     }
 }
 
@@ -65,6 +83,40 @@ impl SignIns {
             spent.ages.push_back((now, state));
         }
         is_new
+    }
+
+    /// Of the sessions that several tabs of one browser get at once, the one that came first: `new`, unless a sign-in that was open together with one
+    /// of `states` has ended well for the same person within a minute.
+    pub(super) fn first(
+        &self,
+        states: &[String],
+        new: &Arc<Session>,
+        now: Timestamp,
+    ) -> Arc<Session> {
+        let states: Vec<_> = states.iter().map(|state| short(state)).collect();
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.forget(now);
+        let known = states.iter().find_map(|state| shared.sessions.get(state));
+        let same = known.filter(|known| known.identity.is_same_person(&new.identity));
+        let first = same.unwrap_or(new).clone();
+        for state in states {
+            if shared.sessions.insert(state, first.clone()).is_none() {
+                shared.ages.push_back((now, state));
+            }
+        }
+        first
+    }
+}
+
+impl Shared {
+    fn forget(&mut self, now: Timestamp) {
+        let full = self.ages.len() >= MOST_SHARED;
+        let over = |(came, _): &mut (Timestamp, State)| full || now.since(*came) > TOGETHER;
+        // More than one call adds: a browser has only so many open.
+        for _ in 0..32 {
+            let Some((_, state)) = self.ages.pop_front_if(over) else { return };
+            self.sessions.remove(&state);
+        }
     }
 }
 
@@ -88,7 +140,13 @@ fn short(state: &str) -> State {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
+    use crate::{
+        identity::Identity,
+        session::{Random, Tokens},
+    };
 
     const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
 
@@ -101,6 +159,41 @@ mod tests {
         // A cookie counts for ten minutes and may lie one ahead.
         let last = NOW + Duration::from_mins(11);
         assert!(!sign_ins.spend("a", last));
+    }
+
+    #[test]
+    fn tabs_that_were_open_together_share_the_session_that_came_first() {
+        let sign_ins = SignIns::default();
+        let session = |sub: &str| {
+            let identity = Identity { sub: sub.into(), issuer: "x".into(), ..Identity::default() };
+            let tokens = Tokens {
+                access: Zeroizing::default(),
+                refresh: None,
+                issued: NOW,
+                expires: NOW,
+                scope: String::new(),
+            };
+            let random = Random::system();
+            Arc::new(Session::start(identity, 0, tokens, NOW, &random).unwrap())
+        };
+        let first = |states: &[&str], new: &Arc<Session>, now| {
+            let states: Vec<_> = states.iter().map(|state| (*state).to_owned()).collect();
+            sign_ins.first(&states, new, now).id
+        };
+        let (one, two, three, bob) = (session("7"), session("7"), session("7"), session("8"));
+        assert_eq!(first(&["a", "b"], &one, NOW), one.id);
+        // Whether or not the cookie of the first is still there.
+        assert_eq!(first(&["b"], &two, NOW), one.id);
+        assert_eq!(first(&["a", "b", "c"], &two, NOW), one.id);
+        assert_eq!(first(&["c"], &three, NOW), one.id);
+        assert_eq!(first(&["d"], &three, NOW), three.id, "another browser");
+        assert_eq!(first(&["a"], &bob, NOW), bob.id, "somebody else");
+        let later = NOW + Duration::from_secs(61);
+        assert_eq!(first(&["c"], &two, later), two.id);
+        for number in 0..MOST_SHARED + 100 {
+            first(&[&number.to_string()], &one, later);
+        }
+        assert!(sign_ins.shared.lock().unwrap().sessions.len() <= MOST_SHARED);
     }
 
     #[test]

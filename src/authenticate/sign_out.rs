@@ -1,10 +1,10 @@
 //! Signing out: the session ends for every copy of its cookie.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::{Authenticator, site};
+use super::{Authenticator, Landed, site};
 use crate::{
     clock::Timestamp,
     session::{Overlay, Reading, Session},
@@ -41,6 +41,54 @@ impl Authenticator {
         }
     }
 
+    /// The same at the host where everybody signs in, whose sessions other hosts hold too. When several of them have sent the browser at once, the
+    /// session that came first stays, and the one that has just `landed` goes: nobody is thrown out who has just come in, and whoever signs out does so
+    /// everywhere. A session of another GitLab stays where it was handed to.
+    pub async fn replace_shared(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        mut landed: Landed,
+        now: Timestamp,
+    ) -> Landed {
+        let states = self.attempts.open_states(headers, site(target), now);
+        let first = self.sign_ins.first(&states, &landed.session, now);
+        if first.id != landed.session.id && self.join(first, &mut landed, target, now).await {
+            return landed;
+        }
+        let Reading::Session(found) = self.codec.read(headers, site(target)) else { return landed };
+        let known = found.session;
+        if known.identity.gitlab != landed.session.identity.gitlab {
+            return landed;
+        }
+        let same = known.identity.is_same_person(&landed.session.identity);
+        let meanwhile = known.created >= landed.began;
+        if meanwhile && same && self.join(known.clone(), &mut landed, target, now).await {
+            return landed;
+        }
+        self.revoke(known, "replaced", now).await;
+        landed
+    }
+
+    /// Gives the browser `first` instead of the session that it has just got; false if that has ended.
+    async fn join(
+        &self,
+        first: Arc<Session>,
+        landed: &mut Landed,
+        target: &Target,
+        now: Timestamp,
+    ) -> bool {
+        let standing = self.standing(first, false, now, Duration::ZERO).await;
+        let Ok(Some((first, _))) = standing else { return false };
+        let Ok(packed) = self.codec.pack(&first, site(target), now) else { return false };
+        let doubled = std::mem::replace(&mut landed.session, first);
+        self.revoke(doubled, "doubled", now).await;
+        if let Some(cookie) = landed.set_cookies.first_mut() {
+            *cookie = packed.cookie;
+        }
+        true
+    }
+
     /// Whether somebody or GitLab has ended `session`.
     pub async fn is_revoked(&self, session: &Arc<Session>, now: Timestamp) -> bool {
         let until = session.until(&self.deadlines);
@@ -48,7 +96,7 @@ impl Authenticator {
     }
 
     /// Ends `session`; gives the newest copy of it that is known, unless it has ended before.
-    async fn revoke(
+    pub(super) async fn revoke(
         &self,
         session: Arc<Session>,
         cause: &'static str,

@@ -25,6 +25,9 @@ fn report(plan: &Plan) -> anyhow::Result<String> {
     let mut text = toml::to_string(&plan.config).context("the configuration can't be written")?;
     if matches!(plan.config.session.store, StoreKind::Memory) {
         text.push_str(ALONE);
+        if plan.config.server.sign_in_host.is_some() {
+            text.push_str(ALONE_WITH_TICKETS);
+        }
     }
     for (name, gitlab) in &plan.config.gitlab {
         text.push('\n');
@@ -40,6 +43,12 @@ const ALONE: &str = "
 # [session] store = \"memory\": sign-outs and renewed tokens are known to one process only, until it restarts.
 # With several replicas a cookie that was signed out at one is good at the others until GitLab or `lifetime` ends it:
 # give them one store, `store = { redis = \"rediss://…\" }`.
+";
+
+/// What it means besides, where tickets hand sessions over.
+const ALONE_WITH_TICKETS: &str = "\
+# [server] sign_in_host: that a ticket is used once is known to one process only, too. With several replicas, one that was used at one of them
+# could be used again at another within its minute, by the same browser.
 ";
 
 /// What to tell GitLab when the application is registered, or to compare with what was told.

@@ -54,7 +54,8 @@ pub use self::{
     telemetry::{LogFormat, Telemetry},
     upstream::Upstream,
     value::{
-        AccessLevel, GroupPath, GroupPattern, HostPattern, PathPrefix, ProjectPath, parse_origin,
+        AccessLevel, GroupPath, GroupPattern, HostAndPort, HostPattern, PathPrefix, ProjectPath,
+        parse_origin,
     },
 };
 

@@ -92,6 +92,7 @@ pub(super) const PLAIN: &[&str] = &[
     "same_site",
     "scopes",
     "server",
+    "sign_in_host",
     "sign_in_page",
     "store",
     "telemetry",
@@ -119,7 +120,7 @@ pub(super) fn later(table: &str, name: &str) -> bool {
 }
 
 const LATER: [(&str, &[&str]); 7] = [
-    ("Server", &["ext_authz", "tls", "sign_in_host"]),
+    ("Server", &["ext_authz", "tls"]),
     ("GitLab", &["tokens", "api"]),
     ("Identity", &["assertion"]),
     ("Upstream", &["health"]),

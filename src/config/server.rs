@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Problem, value};
+use super::{
+    Problem,
+    value::{self, HostAndPort},
+};
 
 /// Sockets, names and limits of this process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -26,6 +29,8 @@ pub struct Server {
     /// The one path prefix that labgate owns on every host. Default `"/oauth2"`.
     #[serde(deserialize_with = "value::prefix")]
     pub prefix: String,
+    /// The one host, with its port if that is not the default, on which everybody signs in: GitLab knows its redirect URI alone, and it hands browsers over to the other hosts. Default: each host has its own. Example `"auth.example.com"`.
+    pub sign_in_host: Option<HostAndPort>,
     /// What strangers may use of this process.
     pub limits: Limits,
     /// How long this process waits.
@@ -102,6 +107,7 @@ impl Default for Server {
             public_url: None,
             trusted_proxies: TrustedProxies::default(),
             prefix: "/oauth2".into(),
+            sign_in_host: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }

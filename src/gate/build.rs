@@ -20,7 +20,7 @@ use crate::{
     route::RouteTable,
     session::{
         Activity, Attempts, CookieError, Deadlines, Marks, Means, Random, SessionCodec,
-        SessionCookie, Store, StoreLimits,
+        SessionCookie, Store, StoreLimits, Tickets,
     },
     telemetry::{Metrics, RequestIds},
 };
@@ -151,7 +151,13 @@ impl Gate {
         let authenticator = Authenticator {
             providers,
             codec: SessionCodec::new(cookie.clone(), keys.clone(), deadlines, random.clone()),
-            attempts: Attempts::new(&cookie, &config.server.prefix, keys, random.clone()),
+            attempts: Attempts::new(
+                &cookie,
+                attempts_path(&config.server),
+                keys.clone(),
+                random.clone(),
+            ),
+            tickets: Tickets::new(keys, random.clone()),
             sign_ins: shared.sign_ins.clone(),
             activity: shared.activity.clone(),
             refresher: Arc::new(Refresher {
@@ -193,6 +199,7 @@ impl Gate {
             cookie,
             public,
             trust,
+            sign_in_host: config.server.sign_in_host,
             prefix: config.server.prefix,
             hooks,
             own: shared.metrics.route("labgate"),
@@ -201,6 +208,15 @@ impl Gate {
             development: development.collect(),
             exposed: !config.server.listen.ip().is_loopback(),
         })
+    }
+}
+
+/// Where cookies of sign-ins live. With hosts that are handed sessions, such as review apps, a neighbour must not be able to set one: that takes the
+/// prefix `__Host-`, and that the whole host.
+fn attempts_path(server: &config::Server) -> &str {
+    match server.sign_in_host {
+        Some(_) => "/",
+        None => &server.prefix,
     }
 }
 

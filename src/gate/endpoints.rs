@@ -1,6 +1,6 @@
 //! labgate's own paths below `server.prefix`: signing in and out, and telling who is signed in.
 //!
-//! They answer on every host that a route serves, and on that of `server.public_url`; nothing below the prefix ever reaches an upstream.
+//! They answer on every host that a route serves, and on those of `server.public_url` and `server.sign_in_host`; nothing below the prefix ever reaches an upstream.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -35,15 +35,19 @@ impl Gate {
         let body = std::mem::take(request.body_mut());
         let ask = Ask { target, headers: request.headers(), query: Query::of(target), now };
         match (path, target.method.as_str()) {
-            ("/sign_in", "GET" | "HEAD") => self.sign_in(&ask, story),
-            ("/start", "GET") => self.start(&ask, story),
+            ("/sign_in", "GET" | "HEAD") => self.sign_in(&ask, story).await,
+            ("/start", "GET") => self.start(&ask, story).await,
             ("/callback", "GET") => self.callback(&ask, story).await,
+            ("/handoff", "GET") => self.take_over(&ask, story).await,
+            ("/signed_in", "GET" | "HEAD") => self.signed_in(&ask, story).await,
             ("/sign_out", "GET" | "HEAD") => self.ask_to_sign_out(&ask, story).await,
             ("/sign_out", "POST") => self.sign_out(&ask, body, story).await,
             ("/userinfo", "GET" | "HEAD") => self.userinfo(&ask, story).await,
             ("/renew", "GET" | "HEAD") => self.renew(&ask, story).await,
-            ("/sign_in" | "/userinfo" | "/renew", _) => not_allowed(&[Method::GET, Method::HEAD]),
-            ("/start" | "/callback", _) => not_allowed(&[Method::GET]),
+            ("/sign_in" | "/signed_in" | "/userinfo" | "/renew", _) => {
+                not_allowed(&[Method::GET, Method::HEAD])
+            },
+            ("/start" | "/callback" | "/handoff", _) => not_allowed(&[Method::GET]),
             ("/sign_out", _) => not_allowed(&[Method::GET, Method::HEAD, Method::POST]),
             _ => match path.strip_prefix("/hooks/") {
                 Some(name) => self.hook(name, target, ask.headers, body, story).await,
@@ -56,21 +60,47 @@ impl Gate {
     fn serves(&self, target: &Target) -> Result<(), Refusal> {
         let host = &target.origin.host;
         let public = self.public.as_ref().is_some_and(|public| public.host == *host);
-        match public || self.routes.names_host(host) {
+        let signs_in = self.sign_in_host.as_ref().is_some_and(|known| known.host() == host);
+        match public || signs_in || self.routes.names_host(host) {
             true => Ok(()),
             false => Err(Refusal::Misdirected),
         }
     }
 
     /// The page between, or straight on where there is one choice.
-    fn sign_in<'g>(&'g self, ask: &Ask<'_>, story: &mut Story<'g>) -> Result<Response, Refusal> {
+    async fn sign_in<'g>(
+        &'g self,
+        ask: &Ask<'_>,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
         let Ask { target, ref query, .. } = *ask;
+        self.must_navigate(ask)?;
+        if let Some(origin) = self.signs_in_elsewhere(target) {
+            return self.send_to(&origin, "/sign_in", ask, story).await;
+        }
         let rd = self.landing(query.get("rd"), target);
         let (gitlabs, page) = self.choices(&rd);
-        if let ([gitlab], false, "GET") = (gitlabs.as_slice(), page, target.method.as_str()) {
-            let gitlab = gitlab.name().to_owned();
-            return self.begin(&gitlab, rd, false, ask, story);
+        if page || target.method == Method::HEAD {
+            return Ok(self.choose(&rd, &gitlabs, ask, story));
         }
+        if let Some(handed_over) = self.hand_over(&rd, "", ask, story).await? {
+            return Ok(handed_over);
+        }
+        match gitlabs.as_slice() {
+            [gitlab] => self.begin(gitlab.name(), rd, false, ask, story).await,
+            gitlabs => Ok(self.choose(&rd, gitlabs, ask, story)),
+        }
+    }
+
+    /// The page between.
+    fn choose(
+        &self,
+        rd: &str,
+        gitlabs: &[&Provider],
+        ask: &Ask<'_>,
+        story: &Story<'_>,
+    ) -> Response {
+        let query = &ask.query;
         let choices: Vec<_> = gitlabs
             .iter()
             .map(|gitlab| Choice {
@@ -78,32 +108,51 @@ impl Gate {
                 url: format!(
                     "{}/start?{}",
                     self.prefix,
-                    query.with(&[("gitlab", gitlab.name()), ("rd", &rd)])
+                    query.with(&[("gitlab", gitlab.name()), ("rd", rd)])
                 ),
             })
             .collect();
         let destination = rd.split(['?', '#']).next().unwrap_or_default();
         let destination = destination.split_once("://").map_or(destination, |(_, rest)| rest);
-        Ok(respond::sign_in_page(&choices, destination, &self.voice(story)))
+        respond::sign_in_page(&choices, destination, &self.voice(story))
     }
 
-    fn start<'g>(&'g self, ask: &Ask<'_>, story: &mut Story<'g>) -> Result<Response, Refusal> {
+    async fn start<'g>(
+        &'g self,
+        ask: &Ask<'_>,
+        story: &mut Story<'g>,
+    ) -> Result<Response, Refusal> {
         let Ask { target, headers, ref query, .. } = *ask;
+        self.must_navigate(ask)?;
+        if let Some(origin) = self.signs_in_elsewhere(target) {
+            return self.send_to(&origin, "/start", ask, story).await;
+        }
         let rd = self.landing(query.get("rd"), target);
         let (choices, _) = self.choices(&rd);
-        let gitlab = match (query.get("gitlab"), choices.as_slice()) {
+        let other = query.get("account") == "other";
+        if other && !is_asked_here(headers) && self.reply(&rd, ask).is_some() {
+            // It comes from another host, perhaps by a stranger's link: a click on this one's page tells.
+            return Ok(self.choose(&rd, &choices, ask, story));
+        }
+        let other = other && is_asked_here(headers);
+        if !other && let Some(over) = self.hand_over(&rd, query.get("gitlab"), ask, story).await? {
+            return Ok(over);
+        }
+        let asked = query.get("gitlab");
+        let known = asked.is_empty() || choices.iter().any(|gitlab| gitlab.name() == asked);
+        if !known && self.reply(&rd, ask).is_some() {
+            // Whoever signed in there would get no ticket, and be sent here again.
+            return Err(Attempt::UnknownGitLab.into());
+        }
+        let gitlab = match (asked, choices.as_slice()) {
             ("", [only]) => only.name().to_owned(),
-            ("", _) => return self.sign_in(ask, story),
+            ("", choices) => return Ok(self.choose(&rd, choices, ask, story)),
             (name, _) => name.to_owned(),
         };
-        // Another site must not be able to sign somebody out of GitLab with a link.
-        let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-        let asked_here = matches!(fetch_site, None | Some(b"same-origin" | b"none"));
-        let other = query.get("account") == "other" && asked_here;
-        self.begin(&gitlab, rd, other, ask, story)
+        self.begin(&gitlab, rd, other, ask, story).await
     }
 
-    fn begin<'g>(
+    async fn begin<'g>(
         &'g self,
         gitlab: &str,
         rd: String,
@@ -113,12 +162,16 @@ impl Gate {
     ) -> Result<Response, Refusal> {
         let Ask { target, headers, ref query, now } = *ask;
         let provider = self.authenticator.providers.get(gitlab).ok_or(Attempt::UnknownGitLab)?;
+        let round = self.round(ask, story).await?;
+        let reply = self.reply(&rd, ask).map(|(_, nonce)| nonce.to_owned()).unwrap_or_default();
         let start = Start {
             provider,
             rd,
-            redirect_uri: redirect_uri(self.home(target, None), &self.prefix),
+            redirect_uri: redirect_uri(&self.home(target, None), &self.prefix),
             other_account,
             forwarded: query.pairs().collect(),
+            reply,
+            round,
         };
         let started = self.authenticator.start(start, target, headers, now)?;
         story.set_cookies.extend(started.set_cookies);
@@ -133,27 +186,40 @@ impl Gate {
         let Ask { target, headers, now, .. } = *ask;
         // GitLab sends a person here, never a program.
         story.page = true;
+        if self.signs_in_elsewhere(target).is_some() {
+            return Err(Attempt::State.into());
+        }
         let landed = match self.authenticator.callback(target, headers, now).await {
             Ok(landed) => landed,
             // Back button, reload: whoever is signed in is simply sent on.
             Err(Failed { reason: Refusal::Attempt(Attempt::State), .. })
                 if self.is_signed_in(ask, story).await =>
             {
-                return Ok(respond::redirect(&format!("{}/", target.origin), []));
+                return Ok(respond::redirect(&self.landing("", target), []));
             },
             Err(Failed { reason, rd, set_cookies }) => {
                 story.set_cookies.extend(set_cookies);
                 story.again = rd.map(|rd| self.sign_in_path(&self.landing(&rd, target)));
-                return Err(reason);
+                return Err(match reason {
+                    Refusal::Attempt(Attempt::State) => self.lost_or(reason, ask),
+                    reason => reason,
+                });
             },
         };
         if let Some(reason) = self.playground() {
             return Err(Attempt::Client(reason.into()).into());
         }
-        self.authenticator.replace(target, headers, now).await;
+        let landed = if self.sign_in_host.is_some() {
+            self.authenticator.replace_shared(target, headers, landed, now).await
+        } else {
+            self.authenticator.replace(target, headers, now).await;
+            landed
+        };
         story.audit(AuditEvent::SignIn, Some(&landed.session));
+        let location =
+            self.way_back(&landed, target).unwrap_or_else(|| self.landing(&landed.rd, target));
         story.set_cookies.extend(landed.set_cookies);
-        Ok(respond::redirect(&self.landing(&landed.rd, target), []))
+        Ok(respond::redirect(&location, []))
     }
 
     async fn ask_to_sign_out<'g>(
@@ -188,6 +254,7 @@ impl Gate {
         }
         let (session, cleared) = self.authenticator.sign_out(target, headers, now).await;
         story.set_cookies.push(cleared);
+        story.set_cookies.extend(self.authenticator.forget_rounds(target, headers));
         if session.is_some() {
             story.audit(AuditEvent::SignOut, session.as_deref());
         }
@@ -254,7 +321,7 @@ impl Gate {
     }
 
     /// Notes who asks, and that their cookie is to be renewed or cleared.
-    fn meet<'g>(&'g self, who: Authenticated, ask: &Ask<'_>, story: &mut Story<'g>) {
+    pub(super) fn meet<'g>(&'g self, who: Authenticated, ask: &Ask<'_>, story: &mut Story<'g>) {
         story.set_cookies.extend(self.authenticator.set_cookie(&who, ask.target, ask.now));
         story.who(None, who);
     }
@@ -268,18 +335,27 @@ impl Gate {
     }
 
     /// Where `rd` leads, if it leads anywhere that labgate serves.
-    fn landing(&self, rd: &str, target: &Target) -> String {
+    pub(super) fn landing(&self, rd: &str, target: &Target) -> String {
         let origin = self.home(target, None);
-        landing(rd, origin, &self.prefix, &|host| self.routes.names_host(host))
+        let is_public = |host: &str| self.public.as_ref().is_some_and(|it| it.host == host);
+        let serves = |host: &str| self.routes.names_host(host) || is_public(host);
+        let url = landing(rd, &origin, &self.prefix, &serves);
+        // The host where everybody signs in may have nothing to show but that.
+        let hub = self.sign_in_host.as_ref().is_some_and(|known| known.host() == origin.host);
+        let is_root = url.strip_prefix(&origin.to_string()) == Some("/");
+        match hub && is_root && self.routes.lookup(&origin.host, "/", &Method::GET).is_err() {
+            true => format!("{origin}{}/signed_in", self.prefix),
+            false => url,
+        }
     }
 
     /// The address below this origin that signs in and leads to `rd`.
-    fn sign_in_path(&self, rd: &str) -> String {
+    pub(super) fn sign_in_path(&self, rd: &str) -> String {
         format!("{}/sign_in?rd={}", self.prefix, encoded(rd))
     }
 
     /// The GitLabs that may sign in for what lies at `rd`, and whether the page that asks is wanted in any case.
-    fn choices(&self, rd: &str) -> (Vec<&Provider>, bool) {
+    pub(super) fn choices(&self, rd: &str) -> (Vec<&Provider>, bool) {
         let providers = &self.authenticator.providers;
         let route = url::Url::parse(rd).ok().and_then(|url| {
             let host = url.host_str()?;
@@ -293,7 +369,7 @@ impl Gate {
         (choices.collect(), route.is_some_and(|route| route.sign_in_page))
     }
 
-    fn voice<'a>(&'a self, story: &'a Story<'_>) -> Voice<'a> {
+    pub(super) fn voice<'a>(&'a self, story: &'a Story<'_>) -> Voice<'a> {
         Voice {
             html: true,
             request_id: story.request_id.as_str(),
@@ -305,11 +381,11 @@ impl Gate {
 }
 
 /// What one of labgate's own paths is asked.
-struct Ask<'a> {
-    target: &'a Target,
-    headers: &'a HeaderMap,
-    query: Query<'a>,
-    now: Timestamp,
+pub(super) struct Ask<'a> {
+    pub(super) target: &'a Target,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) query: Query<'a>,
+    pub(super) now: Timestamp,
 }
 
 /// What `/userinfo` tells about the session.
@@ -328,7 +404,7 @@ struct UserInfo<'a> {
 }
 
 /// The parameters of a query; of a doubled one the first counts.
-struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     fn of(target: &'a Target) -> Self {
@@ -341,12 +417,12 @@ impl<'a> Query<'a> {
     }
 
     /// The value of `name`, empty if it is missing.
-    fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
     /// The same parameters, but for those in `set`, as text.
-    fn with(&self, set: &[(&str, &str)]) -> String {
+    pub(super) fn with(&self, set: &[(&str, &str)]) -> String {
         let kept = self.0.iter().filter(|(name, _)| set.iter().all(|(other, _)| other != name));
         let mut text = url::form_urlencoded::Serializer::new(String::new());
         text.extend_pairs(set).extend_pairs(kept);
@@ -356,6 +432,13 @@ impl<'a> Query<'a> {
     fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.0.iter().map(|(name, value)| (name.to_string(), value.to_string()))
     }
+}
+
+/// Whether a page of this host or the person themselves asks, so far as the browser says: another site must not be able to sign somebody out of GitLab
+/// with a link.
+pub(super) fn is_asked_here(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(site, None | Some(b"same-origin" | b"none"))
 }
 
 /// The form of a POST, empty if it is longer than any of ours or doesn't come.

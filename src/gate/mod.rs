@@ -13,7 +13,9 @@ mod endpoints;
 mod explain;
 mod forward_auth;
 mod guard;
+mod hand_over;
 mod hooks;
+mod lost;
 mod narrowing;
 mod pace;
 mod permit;
@@ -43,6 +45,7 @@ use crate::{
     authorize::UsersFiles,
     body::{Request, Response},
     clock::Timestamp,
+    config::HostAndPort,
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
@@ -65,6 +68,8 @@ pub struct Gate {
     public: Option<Origin>,
     trust: Trust,
     prefix: String,
+    /// Where everybody signs in, if that is one host for all.
+    sign_in_host: Option<HostAndPort>,
     /// The secrets of those GitLabs that may send hooks.
     hooks: BTreeMap<String, HookSecret>,
     own: Arc<RouteMetrics>,
@@ -255,6 +260,9 @@ impl Gate {
         reason: NoPermit,
     ) -> Refusal {
         match reason {
+            NoPermit::SignIn if respond::is_form(&target.method, headers) => {
+                Refusal::Unsent(SignIn { url: self.signed_in_url(target), navigation: false })
+            },
             NoPermit::SignIn => Refusal::SignIn(SignIn {
                 url: self.sign_in_url(target, Some(route)),
                 navigation: respond::is_navigation(&target.method, headers),
@@ -343,21 +351,24 @@ impl Gate {
     }
 
     /// The origin on which a sign-in for `target` takes place: its own if routes name its host, else the public one.
-    fn home<'a>(&'a self, target: &'a Target, route: Option<&Route>) -> &'a Origin {
+    fn home(&self, target: &Target, route: Option<&Route>) -> Origin {
+        if let Some(hub) = self.sign_in_origin(target).filter(|it| it.host == target.origin.host) {
+            return hub;
+        }
         let own = match route {
             Some(route) => route.names_host,
             None => self.routes.names_host(&target.origin.host),
         };
         match &self.public {
-            Some(public) if !own || public.host == target.origin.host => public,
-            Some(_) | None => &target.origin,
+            Some(public) if !own || public.host == target.origin.host => public.clone(),
+            Some(_) | None => target.origin.clone(),
         }
     }
 
     fn sign_in_url(&self, target: &Target, route: Option<&Route>) -> String {
         let home = self.home(target, route);
         // A path of two slashes alone would read as another host.
-        let rd = match *home == target.origin && !target.path_and_query().starts_with("//") {
+        let rd = match home == target.origin && !target.path_and_query().starts_with("//") {
             true => target.path_and_query().to_owned(),
             false => target.url(),
         };

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::{
     build::{group_need, needs},
     guard::Guard,
+    hand_over::sign_in_origin,
     hooks::HookSecret,
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     identity::HeaderTable,
     route::Entry,
     session::{KeyRing, Marks, Means, Random, Store, StoreLimits, StoreSettings},
-    target::{Origin, Trust},
+    target::{Origin, Scheme, Trust},
     telemetry::Metrics,
 };
 
@@ -78,8 +79,13 @@ impl Plan {
         (plan.filter(|_| sound), draft.problems)
     }
 
-    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in; of hosts by pattern, that pattern.
+    /// The redirect URIs to register at the GitLab called `name`: one for each host on which its users may sign in; of hosts by pattern, that pattern. One
+    /// alone if there is a host where everybody signs in.
     pub fn redirect_uris(&self, name: &str) -> BTreeSet<String> {
+        if let Some(host) = &self.config.server.sign_in_host {
+            let origin = sign_in_origin(host, self.public.as_ref(), self.scheme());
+            return BTreeSet::from([redirect_uri(&origin, &self.config.server.prefix)]);
+        }
         let routes = self.config.route.iter().filter(|route| route.admits(name));
         let origins = routes.flat_map(|route| self.origins(route.host.as_ref()));
         origins.map(|origin| redirect_uri(&origin, &self.config.server.prefix)).collect()
@@ -166,17 +172,17 @@ impl Plan {
         });
         let port = self.public.as_ref().and_then(|public| public.port);
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        let others = others.map(|host| format!("{}://{host}{port}", self.scheme()));
+        let others = others.map(|host| format!("{}://{host}{port}", self.scheme().as_str()));
         public.into_iter().chain(others).collect()
     }
 
     /// How browsers speak to hosts of which nothing is known but their names: the public URL tells it, or a proxy in front does with each
     /// request; without either it is what arrives here.
-    fn scheme(&self) -> &'static str {
+    fn scheme(&self) -> Scheme {
         match &self.public {
-            Some(public) => public.scheme.as_str(),
-            None if self.config.server.trusted_proxies.0.is_empty() => "http",
-            None => "https",
+            Some(public) => public.scheme,
+            None if self.config.server.trusted_proxies.0.is_empty() => Scheme::Http,
+            None => Scheme::Https,
         }
     }
 }
@@ -301,6 +307,32 @@ mod tests {
     }
 
     #[test]
+    fn the_host_where_everybody_signs_in_fits_the_rest() {
+        let problems = |server: &str, more: &str, host: &str| {
+            let text = format!(
+                "[server]\npublic_url = \"https://a.example:8443\"\nsign_in_host = \"{server}\"\n\
+                 [gitlab.main]\nbase_url = \"https://git.example\"\nclient_id = \"x\"\n\
+                 [session]\nkeys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n{more}\n\
+                 [[route]]\nhost = \"{host}\"\nupstream = \"http://127.0.0.1:3000\"\nallow = \"public\"\n"
+            );
+            let (plan, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &|_| None);
+            let told =
+                problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message));
+            (plan.is_some(), told.collect::<Vec<_>>().join("; "))
+        };
+        for fine in ["auth.example", "auth.example:8443", "a.example", "a.example:8443"] {
+            assert_eq!(problems(fine, "", "a.example"), (true, String::new()), "{fine}");
+        }
+        let (sound, told) = problems("a.example:443", "", "a.example");
+        assert!(!sound && told.contains("but not its port"), "{told}");
+        let (sound, told) = problems("auth.review.example", "", "*.review.example");
+        assert!(sound && told.contains("`*.review.example` serves this host too"), "{told}");
+        let (sound, told) =
+            problems("auth.example", "cookie = { domain = \"a.example\" }", "a.example");
+        assert!(sound && told.contains("share their cookie"), "{told}");
+    }
+
+    #[test]
     fn each_host_has_its_own_redirect_uri_as_browsers_call_it() {
         let uris = |server: &str, hosts: &[&str]| {
             let route = |host: &&str| {
@@ -346,6 +378,14 @@ mod tests {
         ] {
             assert_eq!(uris(server, hosts), expected, "{server} {hosts:?}");
         }
+        let hub = "public_url = \"https://a.example\"\nsign_in_host = \"auth.example\"";
+        assert_eq!(uris(hub, &[a, b, wild]), "https://auth.example/oauth2/callback");
+        let hub = "trusted_proxies = [\"10.0.0.0/8\"]\nsign_in_host = \"auth.example:8443\"";
+        assert_eq!(uris(hub, &[a]), "https://auth.example:8443/oauth2/callback");
+        let hub = "public_url = \"https://a.example:8443\"\nsign_in_host = \"a.example\"";
+        assert_eq!(uris(hub, &[a, b]), "https://a.example:8443/oauth2/callback");
+        let hub = "sign_in_host = \"auth.example:80\"";
+        assert_eq!(uris(hub, &[a]), "http://auth.example/oauth2/callback");
         let with_other = format!(
             "{public}\n[gitlab.other]\nbase_url = \"https://other.example\"\nclient_id = \"y\""
         );

@@ -80,7 +80,7 @@ impl<'g> Story<'g> {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.cause = Some(refusal.code());
         self.decision = match (refusal, refusal.fault()) {
-            (Refusal::SignIn(_) | Refusal::Renew(_), _) => Decision::SignIn,
+            (Refusal::SignIn(_) | Refusal::Unsent(_) | Refusal::Renew(_), _) => Decision::SignIn,
             (_, Fault::Client) => Decision::Refused,
             (_, Fault::Provider | Fault::Upstream | Fault::Us) => Decision::Error,
         };

@@ -70,6 +70,11 @@ impl Refusal {
                 "This address is only for people who are signed in.",
                 "Sign in with a browser; the address to do so is in `sign_in`.",
             ),
+            Self::Unsent(_) => Words::new(
+                "Your form was not sent on",
+                "Your session here has ended, so what you sent did not reach the application. Nothing is lost: this tab still has it.",
+                "Sign in in another tab, come back to this one and reload it.",
+            ),
             Self::Forbidden(_) => Words::new(
                 "You don't have access",
                 "You are signed in, but your account may not open this.",
@@ -201,6 +206,20 @@ impl Attempt {
                 "Wait a little and start again.",
             )
             .operator("The log has the cause: name resolution, TLS, a timeout, or a status such as 429."),
+            Self::Lost(lost) => lost.words("This sign-in can't be finished"),
+            Self::Loop(lost) => lost.words("Signing in leads nowhere"),
+            Self::Ticket(_) => Words::new(
+                "You were not signed in here",
+                "The ticket that your browser brought for this host is used, too old, or was given to another browser.",
+                "Start again. If you followed a link from somewhere else, don't trust it.",
+            )
+            .operator("If it happens to everybody: all replicas need the same `session.keys` and clocks that agree, and the proxy before labgate must keep Host, Cookie and Set-Cookie on this host and on `server.sign_in_host`."),
+            Self::Unproven(_) => Words::new(
+                "You can't be signed in here right now",
+                "This server can't look up whether the ticket that your browser brought was used before.",
+                "Wait a little and start again.",
+            )
+            .operator("The session store can't be reached: see the log and `session.store`."),
             Self::UnknownGitLab => Words::new(
                 "That GitLab isn't used here",
                 "This site does not take sign-ins from the GitLab that the address names.",

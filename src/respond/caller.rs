@@ -15,6 +15,11 @@ pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether a person sends a form with this request, so that a redirect would lose what is in it: like [`is_navigation`], for methods that change something.
+pub fn is_form(method: &Method, headers: &HeaderMap) -> bool {
+    !method.is_safe() && is_navigation(&Method::GET, headers)
+}
+
 /// Whether a page is the better answer: `Accept` names `text/html`, and JSON not with more weight (RFC 9110, section 12.5.1).
 pub fn prefers_html(headers: &HeaderMap) -> bool {
     // The most weight that each is given by name, in thousandths; wildcards are no wish for a page.
@@ -87,6 +92,21 @@ mod tests {
         ];
         for (method, fields, expected) in cases {
             assert_eq!(is_navigation(&method, &headers(fields)), expected, "{method} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_people_send_forms() {
+        let form = headers(&[("accept", CHROMIUM), ("sec-fetch-mode", "navigate")]);
+        let script = headers(&[("accept", CHROMIUM), ("sec-fetch-mode", "cors")]);
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            assert!(is_form(&method, &form), "{method}");
+            assert!(is_form(&method, &headers(&[("accept", CHROMIUM)])), "{method}");
+            assert!(!is_form(&method, &script), "{method}");
+            assert!(!is_form(&method, &headers(&[("accept", "*/*")])), "{method}");
+        }
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            assert!(!is_form(&method, &form), "{method}");
         }
     }
 

@@ -51,7 +51,7 @@ fn for_nginx(refusal: &Refusal, response: &mut Response) {
         return;
     }
     let headers = response.headers_mut();
-    if let Refusal::SignIn(SignIn { url, .. }) = refusal {
+    if let Refusal::SignIn(SignIn { url, .. }) | Refusal::Unsent(SignIn { url, .. }) = refusal {
         headers.insert(header::LOCATION, answer::location_value(url));
     }
     headers.insert(header::WWW_AUTHENTICATE, answer::BEARER);

@@ -17,9 +17,11 @@ mod style;
 
 pub use self::{
     answer::{done, json, redirect, see_other},
-    caller::{is_navigation, prefers_html},
+    caller::{is_form, is_navigation, prefers_html},
     dialect::allow,
-    pages::{Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_out_page},
+    pages::{
+        Choice, SignOut, SignedOut, sign_in_page, sign_out_page, signed_in_page, signed_out_page,
+    },
 };
 use crate::{
     body::Response,

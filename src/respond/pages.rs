@@ -1,4 +1,4 @@
-//! The pages: sign-in, refused, sign-out, signed-out, and one for everything that goes wrong. Templates escape every value.
+//! The pages: sign-in, signed-in, refused, unsent, sign-out, signed-out, and one for everything that goes wrong. Templates escape every value.
 
 use askama::Template;
 use http::{HeaderValue, StatusCode, header};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     body::{Body, Response},
-    refusal::{Fault, Forbidden, FrontTrouble, Refusal, Words},
+    refusal::{Attempt, Fault, Forbidden, FrontTrouble, Refusal, Words},
 };
 
 /// One GitLab that may be signed in with.
@@ -55,6 +55,23 @@ struct RefusedPage<'a> {
     frame: Frame<'a>,
     words: Words,
     forbidden: &'a Forbidden,
+    sign_out: String,
+}
+
+#[derive(Template)]
+#[template(path = "unsent.html")]
+struct UnsentPage<'a> {
+    frame: Frame<'a>,
+    words: Words,
+    sign_in: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "signed-in.html")]
+struct SignedInPage<'a> {
+    frame: Frame<'a>,
+    username: &'a str,
+    gitlab: &'a str,
     sign_out: String,
 }
 
@@ -148,12 +165,23 @@ pub fn signed_out_page(done: &SignedOut<'_>, voice: &Voice<'_>) -> Response {
     render(StatusCode::OK, &page, page_policy())
 }
 
+/// The page for those who have signed in to go on in another tab.
+pub fn signed_in_page(username: &str, gitlab: &str, voice: &Voice<'_>) -> Response {
+    let frame = Frame::new("You are signed in", voice);
+    let page = SignedInPage { frame, username, gitlab, sign_out: voice.sign_out() };
+    render(StatusCode::OK, &page, page_policy())
+}
+
 /// The page that says `refusal`.
 pub(super) fn refused(refusal: &Refusal, voice: &Voice<'_>) -> Response {
     let words = refusal.words();
     let frame = Frame::new(words.title, voice);
     if let Refusal::Forbidden(forbidden) = refusal {
         let page = RefusedPage { frame, words, forbidden, sign_out: voice.sign_out() };
+        return render(refusal.status(), &page, page_policy());
+    }
+    if let Refusal::Unsent(sign_in) = refusal {
+        let page = UnsentPage { frame, words, sign_in: &sign_in.url };
         return render(refusal.status(), &page, page_policy());
     }
     let page = ErrorPage {
@@ -170,6 +198,9 @@ pub(super) fn refused(refusal: &Refusal, voice: &Voice<'_>) -> Response {
 /// What can be tried from here, if anything helps.
 fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
     match refusal {
+        Refusal::Attempt(Attempt::Unproven(_)) => {
+            Some(WayOn { label: "Start again", url: voice.sign_in_again() })
+        },
         Refusal::Attempt(_) if refusal.fault() == Fault::Us => None,
         Refusal::Attempt(_) => Some(WayOn { label: "Start again", url: voice.sign_in_again() }),
         Refusal::Unconfirmed { .. }
@@ -186,6 +217,7 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::NotFound
         | Refusal::MethodNotAllowed(_)
         | Refusal::SignIn(_)
+        | Refusal::Unsent(_)
         | Refusal::Forbidden(_)
         | Refusal::CrossSite
         | Refusal::Hook(_)

@@ -59,7 +59,7 @@ pub(super) fn document(refusal: &Refusal, voice: &Voice<'_>) -> Response {
         gitlab: None,
         rules: Vec::new(),
     };
-    if let Refusal::SignIn(sign_in) = refusal {
+    if let Refusal::SignIn(sign_in) | Refusal::Unsent(sign_in) = refusal {
         document.sign_in = Some(&sign_in.url);
     }
     if let Refusal::Forbidden(forbidden) = refusal {

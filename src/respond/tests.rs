@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     body::BoxError,
-    refusal::{Attempt, Forbidden, HookTrouble, Place, Unmet, UpstreamTrouble},
+    refusal::{Attempt, Forbidden, HookTrouble, Lost, Place, Unmet, UpstreamTrouble},
 };
 
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
@@ -72,9 +72,17 @@ fn attempts() -> Vec<Attempt> {
         Attempt::ClockSkew(secret_cause()),
         Attempt::Unavailable { retry_after, source },
         Attempt::UnknownGitLab,
+        Attempt::Ticket(SECRET),
+        Attempt::Unproven(secret_cause()),
     ];
+    attempts.extend(Lost::ALL.map(Attempt::Lost));
+    attempts.extend(Lost::ALL.map(Attempt::Loop));
     attempts.extend(codes.map(Attempt::Refused));
     attempts
+}
+
+fn unsent(url: &str) -> Refusal {
+    Refusal::Unsent(SignIn { url: url.into(), navigation: false })
 }
 
 /// One of each kind, but for redirects to sign in.
@@ -86,7 +94,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Misdirected,
         Refusal::NotFound,
         Refusal::MethodNotAllowed(vec![Method::GET, Method::HEAD]),
-        Refusal::SignIn(sign_in),
+        Refusal::SignIn(sign_in.clone()),
+        Refusal::Unsent(sign_in),
         Refusal::Forbidden(Box::new(forbidden())),
         Refusal::Unconfirmed { gitlab: "main".into(), retry_after: Duration::ZERO },
         Refusal::Upstream(UpstreamTrouble::Unreachable(secret_cause())),
@@ -285,6 +294,8 @@ async fn hostile_values_stay_text() {
             refuse(&Attempt::State.into(), &voice),
             sign_out_page(&ask, &voice),
             signed_out_page(&done, &voice),
+            signed_in_page(hostile, hostile, &voice),
+            refuse(&unsent(hostile), &voice),
         ];
         for page in pages {
             assert_own_headers(&page);
@@ -295,6 +306,24 @@ async fn hostile_values_stay_text() {
         let page = text(refuse(&refusal, &self::voice(true))).await;
         assert!(!page.contains(hostile), "{page}");
     }
+}
+
+#[tokio::test]
+async fn a_form_that_was_not_sent_is_answered_where_it_stays() {
+    let url = "https://app.test/oauth2/sign_in?rd=%2Foauth2%2Fsigned_in";
+    let response = refuse(&unsent(url), &voice(true));
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert!(!response.headers().contains_key(header::LOCATION));
+    assert!(!response.headers().contains_key(header::REFRESH), "it would lose the form");
+    let page = text(response).await;
+    let links = page.matches(&format!("href=\"{url}\"")).count();
+    assert!(
+        links > 0 && page.matches("target=\"_blank\" rel=\"noopener\"").count() == links,
+        "{page}"
+    );
+    let problem: Value =
+        serde_json::from_str(&text(refuse(&unsent(url), &voice(false))).await).unwrap();
+    assert_eq!(problem["sign_in"], url);
 }
 
 #[test]
@@ -358,6 +387,14 @@ async fn pages_are_as_they_were() {
         ("refused", refuse(&Refusal::Forbidden(Box::new(forbidden())), &voice)),
         ("sign-out", sign_out_page(&ask, &voice)),
         ("signed-out", signed_out_page(&done, &voice)),
+        ("signed-in", signed_in_page("alice", "GitLab at Acme", &voice)),
+        (
+            "unsent",
+            refuse(&unsent("https://app.test/oauth2/sign_in?rd=%2Foauth2%2Fsigned_in"), &voice),
+        ),
+        ("error-loop", refuse(&Attempt::Loop(Lost::Cookies).into(), &voice)),
+        ("error-frame", refuse(&Attempt::Lost(Lost::Frame).into(), &voice)),
+        ("error-ticket", refuse(&Attempt::Ticket("late").into(), &voice)),
         ("error-state", refuse(&Attempt::State.into(), &voice)),
         ("error-upstream", refuse(&UpstreamTrouble::Unreachable(secret_cause()).into(), &voice)),
         ("error-client", refuse(&Attempt::Client(secret_cause()).into(), &voice)),

@@ -1,9 +1,11 @@
 //! Sign-ins that have begun: each in its own sealed cookie, named after its state, for ten minutes, at most five at a time.
 //!
 //! ```text
-//! name  = [__Secure-]labgate-attempt-<12 signs of the state's hash>      Path = prefix; SameSite=Lax
-//! bytes = version 1 | postcard of state, nonce, verifier, GitLab, return address, redirect URI, moment
+//! name  = [__Secure-|__Host-]labgate-attempt-<12 signs of the state's hash>      Path = prefix or /; SameSite=Lax
+//! bytes = version 2 | postcard of state, nonce, verifier, GitLab, return address, redirect URI, moment, reply, round
 //! ```
+//!
+//! A hand-over from the host where everybody signs in is a sign-in too, of no GitLab: its state is the nonce that binds the ticket to this browser.
 //!
 //! Cookies of their own let several tabs sign in at once; the name of one says nothing of its state. What GitLab answers and whether the return
 //! address may be followed is `authenticate`'s.
@@ -44,12 +46,16 @@ pub struct Attempt {
 /// What a sign-in is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// The name of the `[gitlab.NAME]` table.
+    /// The name of the `[gitlab.NAME]` table; empty for a hand-over.
     pub gitlab: String,
     /// Where to go afterwards; `/` instead of anything longer than 2 KiB.
     pub rd: String,
     /// The redirect URI as GitLab was told; the token request repeats it.
     pub redirect_uri: String,
+    /// The nonce of the hand-over that another host waits for; empty if none does.
+    pub reply: String,
+    /// Which round this is of sign-ins that lead nowhere, from 1.
+    pub round: u8,
 }
 
 /// Makes and takes the cookies of sign-ins.
@@ -57,8 +63,8 @@ pub struct Wish {
 pub struct Attempts {
     cookie: SessionCookie,
     path: String,
-    keys: Arc<KeyRing>,
-    random: Random,
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) random: Random,
 }
 
 /// Why an answer from GitLab fits no sign-in of this browser.
@@ -87,10 +93,10 @@ const MAX_LOOKED_AT: usize = 16;
 const MAX_RD: usize = 2048;
 const MAX_REDIRECT_URI: usize = 512;
 const SUFFIX: usize = 12;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
-struct V1<'a> {
+struct V2<'a> {
     #[serde(borrow)]
     state: &'a str,
     nonce: &'a str,
@@ -99,10 +105,13 @@ struct V1<'a> {
     rd: &'a str,
     redirect_uri: &'a str,
     created: u64,
+    reply: &'a str,
+    round: u8,
 }
 
 impl Attempts {
-    /// Attempts beside `cookie`, whose own cookies live under `path`, the prefix of labgate's endpoints.
+    /// Attempts beside `cookie`, whose own cookies live under `path`: the prefix of labgate's endpoints; or `/`, where neighbouring hosts are not to
+    /// be trusted with them.
     pub fn new(cookie: &SessionCookie, path: &str, keys: Arc<KeyRing>, random: Random) -> Self {
         Self { cookie: cookie.clone(), path: path.into(), keys, random }
     }
@@ -170,9 +179,27 @@ impl Attempts {
         Err(error)
     }
 
+    /// Whether a request brings any of these cookies.
+    pub fn are_any(&self, request: &HeaderMap, site: Site<'_>) -> bool {
+        let start = self.cookie_name(site, "");
+        !jar::pairs(request, |name| name.starts_with(start.as_bytes())).is_empty()
+    }
+
+    /// The states of all sign-ins that this browser has open.
+    pub fn open_states(&self, request: &HeaderMap, site: Site<'_>, now: Timestamp) -> Vec<String> {
+        let start = self.cookie_name(site, "");
+        let pairs = jar::pairs(request, |name| name.starts_with(start.as_bytes())).into_iter();
+        let attempts = pairs.take(MAX_LOOKED_AT).filter_map(|pair| {
+            let name = String::from_utf8_lossy(pair.name);
+            let text = cookie::sealed_text(pair.value).filter(|_| pair.plain)?;
+            self.open(&name, site, text).filter(|attempt| !attempt.is_over(now))
+        });
+        attempts.map(|attempt| attempt.state).collect()
+    }
+
     /// Names of cookies that have to go, so that one more sign-in has room: those that don't open or are over, then the oldest.
     fn evicted(&self, request: &HeaderMap, site: Site<'_>, now: Timestamp) -> Vec<String> {
-        let start = self.cookie.attempt_name(site, "");
+        let start = self.cookie_name(site, "");
         let is_attempt = |name: &[u8]| {
             let suffix = name.strip_prefix(start.as_bytes());
             suffix.is_some_and(|suffix| suffix.len() == SUFFIX && is_word(suffix))
@@ -209,16 +236,31 @@ impl Attempts {
         let hash = Sha256::new().chain_update(b"labgate attempt").chain_update(state).finalize();
         let text = URL_SAFE_NO_PAD.encode(hash);
         let suffix: String = text.chars().take(SUFFIX).collect();
-        self.cookie.attempt_name(site, &suffix)
+        self.cookie_name(site, &suffix)
+    }
+
+    pub(super) fn cookie_name(&self, site: Site<'_>, suffix: &str) -> String {
+        self.cookie.attempt_name(site, &self.path, suffix)
     }
 
     fn set(&self, site: Site<'_>, name: &str, text: Option<&str>) -> HeaderValue {
+        let max_age = text.map_or(Duration::ZERO, |_| LIFETIME);
+        self.set_for(site, name, text.unwrap_or_default(), max_age)
+    }
+
+    pub(super) fn set_for(
+        &self,
+        site: Site<'_>,
+        name: &str,
+        value: &str,
+        max_age: Duration,
+    ) -> HeaderValue {
         let set = SetCookie {
             name,
-            value: text.unwrap_or_default(),
+            value,
             path: &self.path,
             domain: None,
-            max_age: text.map_or(Duration::ZERO, |_| LIFETIME),
+            max_age,
             secure: site.secure,
             // Strict would lose the return from GitLab.
             same_site: SameSite::Lax,
@@ -233,7 +275,7 @@ impl Attempt {
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let v1 = V1 {
+        let v2 = V2 {
             state: &self.state,
             nonce: &self.nonce,
             verifier: &self.verifier,
@@ -241,8 +283,10 @@ impl Attempt {
             rd: &self.wish.rd,
             redirect_uri: &self.wish.redirect_uri,
             created: self.created.unix(),
+            reply: &self.wish.reply,
+            round: self.wish.round,
         };
-        let bytes = postcard::to_extend(&v1, vec![VERSION]);
+        let bytes = postcard::to_extend(&v2, vec![VERSION]);
         Zeroizing::new(bytes.expect("texts and numbers always encode"))
     }
 
@@ -251,17 +295,19 @@ impl Attempt {
         if *version != VERSION {
             return None;
         }
-        let (v1, rest) = postcard::take_from_bytes::<V1<'_>>(rest).ok()?;
+        let (v2, rest) = postcard::take_from_bytes::<V2<'_>>(rest).ok()?;
         rest.is_empty().then(|| Self {
-            state: v1.state.into(),
-            nonce: v1.nonce.into(),
-            verifier: Zeroizing::new(v1.verifier.into()),
+            state: v2.state.into(),
+            nonce: v2.nonce.into(),
+            verifier: Zeroizing::new(v2.verifier.into()),
             wish: Wish {
-                gitlab: v1.gitlab.into(),
-                rd: v1.rd.into(),
-                redirect_uri: v1.redirect_uri.into(),
+                gitlab: v2.gitlab.into(),
+                rd: v2.rd.into(),
+                redirect_uri: v2.redirect_uri.into(),
+                reply: v2.reply.into(),
+                round: v2.round,
             },
-            created: Timestamp::from_unix(v1.created),
+            created: Timestamp::from_unix(v2.created),
         })
     }
 }

@@ -166,7 +166,6 @@ impl SessionCodec {
 }
 
 /// The bytes of `session` with as many groups as fit `room` bytes of sealed text; or how much room the least would need.
-#[cfg(feature = "redis")]
 pub(super) fn most_for(session: &Session, room: usize) -> Result<Zeroizing<Vec<u8>>, usize> {
     most_that_fits(session, room).map(|(_, plain)| plain)
 }

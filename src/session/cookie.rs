@@ -175,9 +175,13 @@ impl SessionCookie {
         hostile
     }
 
-    /// The name of a sign-in's cookie; never `__Host-`, as its path is labgate's prefix.
-    pub(super) fn attempt_name(&self, site: Site<'_>, suffix: &str) -> String {
-        let prefix = if site.secure { "__Secure-" } else { "" };
+    /// The name of a sign-in's cookie below `path`; `__Host-` takes the whole host, so that no other host can set it.
+    pub(super) fn attempt_name(&self, site: Site<'_>, path: &str, suffix: &str) -> String {
+        let prefix = match (site.secure, path) {
+            (true, "/") => "__Host-",
+            (true, _) => "__Secure-",
+            (false, _) => "",
+        };
         format!("{prefix}{}{ATTEMPT}{suffix}", self.name)
     }
 

@@ -17,8 +17,10 @@ mod jar;
 mod marks;
 mod payload;
 mod random;
+mod rounds;
 mod seal;
 mod store;
+mod ticket;
 mod token;
 
 use std::{fmt, time::Duration};
@@ -41,6 +43,7 @@ pub use self::{
         Counts, Known, Lease, Listed, Means, Overlay, Put, RedisSettings, RedisUrlError, Store,
         StoreLimits, StoreSettings, Turn, Unavailable,
     },
+    ticket::{Ticket, TicketError, TicketId, Tickets},
 };
 use crate::{clock::Timestamp, identity::Identity};
 

@@ -36,6 +36,8 @@ pub enum Purpose {
     Attempt,
     /// What is kept in a store that replicas share.
     Store,
+    /// A session on its way from the host where everybody signs in to another.
+    Ticket,
 }
 
 /// What was inside.
@@ -279,6 +281,7 @@ fn associated(id: [u8; ID], purpose: Purpose, name: &str, audience: &str) -> Vec
         Purpose::Session => 1,
         Purpose::Attempt => 2,
         Purpose::Store => 3,
+        Purpose::Ticket => 4,
     };
     let mut aad = Vec::with_capacity(64 + name.len() + audience.len());
     aad.extend_from_slice(b"labgate seal");

@@ -1,4 +1,4 @@
-//! What must outrun the cookie, by session id: revocations, and copies of sessions that are newer than some cookies of them.
+//! What must outrun the cookie, by session id: revocations, and copies of sessions that are newer than some cookies of them; and which tickets were used.
 //!
 //! ```text
 //! request ─▶ Store::get ─▶ memory (this process) ─┐
@@ -19,6 +19,7 @@ mod memory;
 #[cfg(feature = "redis")]
 mod remote;
 mod settings;
+mod used;
 #[cfg(feature = "redis")]
 mod watch;
 #[cfg(feature = "redis")]
@@ -33,6 +34,7 @@ use tokio::runtime::Handle;
 use self::absent::{Held, Remote};
 use self::memory::Memory;
 pub use self::settings::{RedisSettings, RedisUrlError, StoreSettings};
+use self::used::Used;
 #[cfg(feature = "redis")]
 use self::{lease::Held, remote::Remote};
 use super::{KeyRing, Mark, Marks, Random, Session, SessionId};
@@ -44,6 +46,7 @@ use crate::{
 /// What outruns the cookie.
 pub struct Store {
     local: Arc<Memory>,
+    used: Used,
     remote: ArcSwapOption<Remote>,
 }
 
@@ -167,7 +170,8 @@ pub struct Means {
 impl Store {
     /// A store in this process.
     pub fn memory(limits: StoreLimits) -> Self {
-        Self { local: Arc::new(Memory::new(limits)), remote: ArcSwapOption::empty() }
+        let local = Arc::new(Memory::new(limits));
+        Self { local, used: Used::default(), remote: ArcSwapOption::empty() }
     }
 
     /// Shares it with other replicas from now on as `settings` say, or no longer; what is known stays known. A connection to the same place is kept.

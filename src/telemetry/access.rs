@@ -121,6 +121,8 @@ fn optional(text: Option<&str>) -> Option<Cow<'_, str>> {
 pub enum AuditEvent {
     /// Somebody signed in.
     SignIn,
+    /// A session was handed over to another host.
+    HandOver,
     /// A sign-in did not work out.
     SignInFailed,
     /// Somebody who is known was refused.
@@ -140,6 +142,7 @@ impl AuditEvent {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SignIn => "sign_in",
+            Self::HandOver => "hand_over",
             Self::SignInFailed => "sign_in_failed",
             Self::Refusal => "refusal",
             Self::SignOut => "sign_out",

@@ -73,6 +73,11 @@ const SIGN_INS: Described = counter(
     &["gitlab", "result"],
     "Sign-ins that came back from GitLab; result is signed_in or a refusal's code.",
 );
+const HAND_OVERS: Described = counter(
+    "labgate_hand_overs_total",
+    &["result"],
+    "Tickets of the sign-in host: given there; taken, or a refusal's code, at other hosts.",
+);
 const SESSION_RECHECKS: Described = counter(
     "labgate_session_rechecks_total",
     &["result"],
@@ -139,6 +144,7 @@ pub const REFERENCE: &[Described] = &[
     REQUEST_DURATION,
     UPSTREAM_DURATION,
     SIGN_INS,
+    HAND_OVERS,
     SESSION_RECHECKS,
     SESSION_REFRESHES,
     SESSIONS_REVOKED,
@@ -166,6 +172,7 @@ pub struct Metrics {
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
     sign_ins: IntCounterVec,
+    hand_overs: IntCounterVec,
     session_rechecks: IntCounterVec,
     session_refreshes: IntCounterVec,
     sessions_revoked: IntCounterVec,
@@ -194,6 +201,7 @@ impl Metrics {
             request_duration: histograms(&registry, REQUEST_DURATION),
             upstream_duration: histograms(&registry, UPSTREAM_DURATION),
             sign_ins: counters(&registry, SIGN_INS),
+            hand_overs: counters(&registry, HAND_OVERS),
             session_rechecks: counters(&registry, SESSION_RECHECKS),
             session_refreshes: counters(&registry, SESSION_REFRESHES),
             sessions_revoked: counters(&registry, SESSIONS_REVOKED),
@@ -226,6 +234,11 @@ impl Metrics {
     /// A sign-in came back; `result` is `signed_in` or a refusal's code.
     pub fn sign_in(&self, gitlab: &str, result: &'static str) {
         self.sign_ins.with_label_values(&[gitlab, result]).inc();
+    }
+
+    /// A ticket was `given` or `taken`, or refused with a refusal's code.
+    pub fn hand_over(&self, result: &'static str) {
+        self.hand_overs.with_label_values(&[result]).inc();
     }
 
     /// GitLab was asked again about somebody.

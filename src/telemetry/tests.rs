@@ -178,6 +178,7 @@ fn busy_metrics() -> Metrics {
     route.record(&Method::GET, StatusCode::OK, Decision::Allowed, Duration::from_millis(3));
     metrics.upstream("wiki").answered(Duration::from_millis(2));
     metrics.sign_in("main", "signed_in");
+    metrics.hand_over("taken");
     metrics.session_recheck("renewed");
     metrics.session_refresh("refreshed");
     metrics.session_revoked("account");
@@ -209,6 +210,7 @@ fn metrics_are_those_that_the_docs_name() {
         "request_duration_seconds{route}",
         "upstream_duration_seconds{upstream}",
         "sign_ins_total{gitlab,result}",
+        "hand_overs_total{result}",
         "session_rechecks_total{result}",
         "session_refreshes_total{result}",
         "sessions_revoked_total{cause}",

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! journeys   each person, what opens and what does not; tabs, back, change of person; streams
+//! hosts      one host signs in for others; a form that was not sent goes through
 //! pictures   every page in light and dark, desktop and phone: nothing overflows, nothing complains
 //! terminal   what `labgate demo` says, and how it ends
 //! ```
@@ -10,6 +11,7 @@
 
 mod demo;
 mod driver;
+mod hosts;
 mod journeys;
 mod pictures;
 mod terminal;

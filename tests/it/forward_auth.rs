@@ -52,6 +52,8 @@ fn setup() -> Setup {
 enum Verdict {
     Passes(BTreeMap<String, String>),
     SignIn(String),
+    /// A form that nobody signed in has sent.
+    Unsent,
     Forbidden,
     /// No route, or a request that can't be judged.
     Refused,
@@ -72,6 +74,7 @@ fn proxied(answer: &Answer) -> Verdict {
     let reason = || answer.json()["type"].as_str().unwrap_or_default().to_owned();
     match answer.status.as_u16() {
         302 => Verdict::SignIn(answer.header("location").into()),
+        401 if answer.header("content-type").contains("html") => Verdict::Unsent,
         401 => Verdict::SignIn(answer.json()["sign_in"].as_str().expect("a URL").into()),
         403 if answer.header("content-type").contains("html") => Verdict::Forbidden,
         403 if reason().ends_with(":forbidden") => Verdict::Forbidden,
@@ -101,6 +104,9 @@ fn told(dialect: Dialect, answer: &Answer) -> Verdict {
         assert!(matches!(status, 401 | 403), "{status} would be an error to nginx: {reason}");
     }
     match (status, reason) {
+        (401, "sign_in_required") if answer.header("content-type").contains("html") => {
+            Verdict::Unsent
+        },
         (302 | 401, "sign_in_required") if !answer.header("location").is_empty() => {
             Verdict::SignIn(answer.header("location").into())
         },
@@ -165,6 +171,7 @@ async fn both_doors_give_the_same_verdict_and_the_same_identity() {
                     Verdict::Passes(who) if who.is_empty() => "nobody passes",
                     Verdict::Passes(_) => "passes",
                     Verdict::SignIn(_) => "sign in",
+                    Verdict::Unsent => "unsent",
                     Verdict::Forbidden => "forbidden",
                     Verdict::Refused => "refused",
                 };
@@ -184,7 +191,7 @@ async fn both_doors_give_the_same_verdict_and_the_same_identity() {
             }
         }
     }
-    assert_eq!(kinds.len(), 5, "each verdict has been met: {kinds:?}");
+    assert_eq!(kinds.len(), 6, "each verdict has been met: {kinds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,12 +46,16 @@ async fn the_cookie_is_the_hosts_own_and_out_of_reach_of_scripts() {
         let landed = answer.header("location").to_owned();
         assert_eq!((answer.status.as_u16(), landed), (302, format!("{origin}/private")));
         assert_eq!(answer.header("cache-control"), "no-store");
-        let [set, ended] = answer.cookies()[..] else { panic!("{answer:?}") };
+        let [set, ended, counted] = answer.cookies()[..] else { panic!("{answer:?}") };
         let (pair, given) = set.split_once("; ").expect("attributes");
         let (given_name, value) = pair.split_once('=').expect("a value");
         assert_eq!((given_name, given), (name, attributes));
         assert!(set.len() <= 4096 && value.len() > 100);
         assert!(ended.contains("Max-Age=0"), "{ended}");
+        assert!(
+            counted.contains("-attempt-landed=") && counted.contains("Max-Age=60"),
+            "{counted}"
+        );
         assert_eq!(browser.cookie_names(), [name]);
         assert_eq!(browser.navigate(&format!("{origin}/private")).await.status, 200);
     }

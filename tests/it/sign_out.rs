@@ -19,7 +19,9 @@ async fn it_ends_every_copy_of_the_session_and_no_other() {
     let answer = alice.post("/oauth2/sign_out", "").await;
     assert_eq!(answer.status, 200);
     let cleared = format!("{SESSION}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure");
-    assert_eq!(answer.cookies(), [cleared.as_str()]);
+    let counted =
+        "__Secure-labgate-attempt-landed=; Path=/oauth2; Max-Age=0; HttpOnly; SameSite=Lax; Secure";
+    assert_eq!(answer.cookies(), [cleared.as_str(), counted]);
     assert_eq!(answer.header("cache-control"), "no-store");
     let page = answer.text();
     assert!(page.contains("You are signed out of this site"), "{page}");

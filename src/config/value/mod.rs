@@ -3,6 +3,7 @@
 //! What is a type of its own is read and written by it; for types of others there are functions, or modules of two, for serde's field attributes.
 
 mod access_level;
+mod authority;
 pub(super) mod duration;
 mod group;
 mod host;
@@ -15,6 +16,7 @@ mod word;
 
 pub use self::{
     access_level::AccessLevel,
+    authority::HostAndPort,
     group::{GroupPath, GroupPattern},
     host::HostPattern,
     path::PathPrefix,

@@ -14,6 +14,8 @@ fn wish(rd: &str) -> Wish {
         gitlab: "main".into(),
         rd: rd.into(),
         redirect_uri: "https://app.example.com/oauth2/callback".into(),
+        reply: String::new(),
+        round: 1,
     }
 }
 

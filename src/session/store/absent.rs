@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Listed, Means, Overlay, Put, RedisSettings, Turn, Unavailable, memory::Memory};
 use crate::{
     clock::Timestamp,
-    session::{KeyRing, Mark, Session, SessionId},
+    session::{KeyRing, Mark, Session, SessionId, TicketId},
 };
 
 /// No store.
@@ -66,6 +66,15 @@ impl Remote {
     }
 
     pub(super) async fn revoke(&self, _: &SessionId, _: Timestamp) -> Result<(), Unavailable> {
+        match *self {}
+    }
+
+    pub(super) async fn spend(
+        &self,
+        _: &TicketId,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<bool, Unavailable> {
         match *self {}
     }
 

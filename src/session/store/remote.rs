@@ -7,6 +7,7 @@
 //! {prefix}l:{hash of the id}   string  whose turn it is to ask GitLab; five seconds, renewed while it is used
 //! {prefix}index                zset    hashes of ids by their end, for lists
 //! {prefix}marks                zset    marks of hooks, sealed, by their moment
+//! {prefix}t:{id}               string  a ticket that was used: see `used`
 //! {prefix}probe                string  a moment; whether there is room for it
 //! ```
 //!

@@ -181,6 +181,20 @@ impl Chromium {
         field.send_keys(&format!("{text}\n")).await.expect("typed text");
     }
 
+    /// Clicks on what opens another tab, turns to that, and tells which it was before.
+    pub async fn click_to_new_tab(&self, text: &str) -> WindowHandle {
+        let before = self.client.window().await.expect("a tab");
+        let known = self.client.windows().await.expect("tabs");
+        self.click(text).await;
+        let opened = async || {
+            let now = self.client.windows().await.expect("tabs");
+            now.into_iter().find(|tab| !known.contains(tab))
+        };
+        self.shows("another tab", async || opened().await.is_some()).await;
+        self.client.switch_to_window(opened().await.expect("it is there")).await.expect("a tab");
+        before
+    }
+
     /// Opens a tab and returns to it what is typed next; the tab before stays open.
     pub async fn new_tab(&self) -> WindowHandle {
         let before = self.client.window().await.expect("a tab");

@@ -14,6 +14,7 @@ pub struct Browser {
     labgate: SocketAddr,
     gitlabs: Vec<(String, SocketAddr)>,
     cookies: Vec<Cookie>,
+    loses: Vec<String>,
     /// Every URL that was asked for, in order.
     pub visited: Vec<Url>,
 }
@@ -45,7 +46,13 @@ impl Page {
 impl Browser {
     /// `gitlab` is known by its address and by `external_url`.
     pub fn new(labgate: SocketAddr, gitlab: SocketAddr, external_url: &str) -> Self {
-        let own = Self { labgate, gitlabs: Vec::new(), cookies: Vec::new(), visited: Vec::new() };
+        let own = Self {
+            labgate,
+            gitlabs: Vec::new(),
+            cookies: Vec::new(),
+            loses: Vec::new(),
+            visited: Vec::new(),
+        };
         own.also_knows(gitlab, external_url)
     }
 
@@ -66,14 +73,39 @@ impl Browser {
         self.cookies.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
     }
 
+    /// The value of a cookie that `host` set.
+    pub fn cookie_of(&self, host: &str, name: &str) -> Option<&str> {
+        let mut own = self.cookies.iter().filter(|cookie| cookie.host == host);
+        own.find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
+    }
+
+    /// The names of the cookies that `host` set.
+    pub fn names_of(&self, host: &str) -> Vec<&str> {
+        let own = self.cookies.iter().filter(|cookie| cookie.host == host);
+        own.map(|cookie| cookie.name.as_str()).collect()
+    }
+
+    /// Forgets all cookies of `host`.
+    pub fn forget(&mut self, host: &str) {
+        self.cookies.retain(|cookie| cookie.host != host);
+    }
+
+    /// From now on loses each cookie whose name begins with `start`, as if it were blocked.
+    pub fn lose(&mut self, start: &str) {
+        self.loses.push(start.into());
+    }
+
     /// The session as a `Cookie` field says it.
     pub fn session(&self) -> String {
         format!("__Host-labgate={}", self.cookie("__Host-labgate").expect("a session"))
     }
 
-    /// The names of all cookies, GitLab's own left out.
+    /// The names of all cookies but GitLab's own, and the one that counts rounds of sign-ins for a minute.
     pub fn cookie_names(&self) -> Vec<&str> {
-        let own = self.cookies.iter().filter(|cookie| cookie.name != "_gitlab_session");
+        let other = |cookie: &&Cookie| {
+            cookie.name == "_gitlab_session" || cookie.name.ends_with("-attempt-landed")
+        };
+        let own = self.cookies.iter().filter(|cookie| !other(cookie));
         own.map(|cookie| cookie.name.as_str()).collect()
     }
 
@@ -171,7 +203,8 @@ impl Browser {
     }
 
     async fn follow(&mut self, mut method: Method, mut url: Url, mut body: String) -> Page {
-        for _ in 0..12 {
+        // As many as browsers follow.
+        for _ in 0..20 {
             let mut headers = NAVIGATION.to_vec();
             let origin = url.origin().ascii_serialization();
             if method == Method::POST {
@@ -260,10 +293,15 @@ impl Browser {
                 _ => {},
             }
         }
+        if name.starts_with("__Host-") {
+            let whole = cookie.secure && cookie.path == "/" && !set_cookie.contains("Domain");
+            assert!(whole, "browsers drop this: {set_cookie}");
+        }
+        let lost = self.loses.iter().any(|start| name.starts_with(start));
         self.cookies.retain(|old| {
             !(old.host == cookie.host && old.path == cookie.path && old.name == cookie.name)
         });
-        if !over {
+        if !over && !lost {
             self.cookies.push(cookie);
         }
     }

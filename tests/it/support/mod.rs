@@ -188,7 +188,11 @@ impl Setup {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let gitlab = DevGitlab::start(gitlab::Options {
             listen: free,
-            redirect_uris: vec![redirect, "https://wiki.example.test/oauth2/callback".into()],
+            redirect_uris: vec![
+                redirect,
+                "https://wiki.example.test/oauth2/callback".into(),
+                "https://auth.example.test/oauth2/callback".into(),
+            ],
             clock: clock.clone(),
             keys: Some(keys().await),
             base_path: self.base_path,
