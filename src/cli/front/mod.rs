@@ -8,12 +8,16 @@
 //! Each text is a template beside this file, to be read as what it is. What is written into them was checked by [`setup`] to be nothing but
 //! names, numbers and plain paths. `tests/fronts` runs the real proxies on what is printed here.
 
+mod layout;
 mod setup;
 mod templates;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 use self::setup::Setup;
 use super::{Environment, MISTAKE, planned, print, say};
@@ -23,8 +27,8 @@ use crate::config::Dialect;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The proxy.
-    #[arg(value_enum, value_name = "NAME")]
-    proxy: Proxy,
+    #[arg(value_parser = proxies(), value_name = "NAME")]
+    proxy: Dialect,
     /// Another form than the proxy's own file: for nginx `annotations` of ingress-nginx; for traefik `labels` of docker or the Kubernetes `crd`; for
     /// envoy `gateway` (Envoy Gateway), `istio` or `gateway-api`; for haproxy the `lua` script that its file loads.
     #[arg(long = "as", value_enum, value_name = "FORM", default_value = "config")]
@@ -49,26 +53,11 @@ pub(super) struct Arguments {
     lua: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Proxy(Dialect);
-
-impl ValueEnum for Proxy {
-    fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Proxy; Dialect::ALL.len()] = {
-            let mut all = [Proxy(Dialect::Nginx); Dialect::ALL.len()];
-            let mut at = 0;
-            while at < all.len() {
-                all[at] = Proxy(Dialect::ALL[at]);
-                at += 1;
-            }
-            all
-        };
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        Some(clap::builder::PossibleValue::new(self.0.name()))
-    }
+/// Takes the name of a proxy.
+fn proxies() -> impl TypedValueParser<Value = Dialect> {
+    let named = |name: String| Dialect::ALL.into_iter().find(|proxy| proxy.name() == name);
+    PossibleValuesParser::new(Dialect::ALL.map(Dialect::name))
+        .map(move |name| named(name).expect("one of these names"))
 }
 
 /// What is printed.
@@ -111,14 +100,14 @@ pub(super) fn run(
     path: Option<PathBuf>,
     env: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let Some(template) = templates::of(arguments.proxy.0, arguments.form) else {
+    let Some(template) = templates::of(arguments.proxy, arguments.form) else {
         let forms: Vec<_> = Form::value_variants()
             .iter()
-            .filter(|form| templates::of(arguments.proxy.0, **form).is_some())
+            .filter(|form| templates::of(arguments.proxy, **form).is_some())
             .filter_map(ValueEnum::to_possible_value)
             .map(|form| form.get_name().to_owned())
             .collect();
-        let (name, forms) = (arguments.proxy.0.name(), forms.join(", "));
+        let (name, forms) = (arguments.proxy.name(), forms.join(", "));
         say(&format!("labgate: error: {name} has no such form; it has: {forms}\n"));
         return Ok(ExitCode::from(MISTAKE));
     };
