@@ -1,13 +1,17 @@
 //! The running process: its listeners, the gate that answers now, the swap to another one on reload, and the drain at the end.
 //!
 //! ```text
-//! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core
+//! worker threads   accept ─▶ Front ─▶ the current Gate           one runtime a core; as many again for Envoy's listener, if it is on
+//! one for each API accept ─▶ ApiFront ─▶ the current Gate        one runtime
 //! background       GitLab calls, discovery, watched files, admin  one runtime
 //! ```
 //!
 //! What the configuration says is the gate's; what a process does about signals is `cli`'s.
 
+mod ext_authz;
+
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     sync::{
@@ -25,11 +29,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
+use self::ext_authz::EnvoyFront;
 use crate::{
     accept::{self, Counts, Handler, Server},
     body::{Request, Response},
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     forward::Tunnels,
     gate::{BuildError, Env, Gate, Plan, Shared},
     target::Peer,
@@ -44,7 +49,9 @@ pub struct App {
     front: Arc<Front>,
     shared: Arc<Shared>,
     server: Arc<Server>,
-    admin: Arc<Server>,
+    /// Where Envoy asks, if it does.
+    ext_authz: Option<(SocketAddr, Arc<Server>)>,
+    apis: BTreeMap<String, ApiListener>,
     health: Arc<Health>,
     config: Config,
     tasks: JoinSet<()>,
@@ -91,36 +98,54 @@ impl App {
         cores: usize,
         env: Env<'_>,
     ) -> Result<Self, AppError> {
+        let addr = listener.local_addr()?;
         let config = plan.config.clone();
         let limits = &config.server.limits;
         let shared = Shared::new(limits, clock, background.clone(), cores)?;
         let gate = Arc::new(Gate::build(plan, &shared, env)?);
         let admin_listener = accept::bind(config.server.admin)?;
+        let envoy_listener = config.server.ext_authz.map(accept::bind).transpose()?;
         let front = Arc::new(Front { gate: ArcSwap::new(gate.clone()) });
         let settings = accept::Settings::from(&config.server);
         let server = Arc::new(Server::start(&front, &settings, cores)?);
         let health = Arc::new(Health::default());
+        let mut listeners = vec![(server.clone(), listener)];
+        let mut ext_authz = None;
+        if let Some(listener) = envoy_listener {
+            let patience = config.server.timeouts.header;
+            let envoy = EnvoyFront { front: front.clone(), health: health.clone(), patience };
+            let envoy = Arc::new(Server::start(&Arc::new(envoy), &settings, cores)?);
+            ext_authz = Some((listener.local_addr()?, envoy.clone()));
+            listeners.push((envoy, listener));
+        }
         let admin = Arc::new(AdminFront {
             admin: Admin { health: health.clone(), metrics: shared.metrics.clone() },
             tunnels: shared.tunnels.clone(),
-            connections: server.counts().clone(),
+            connections: listeners.iter().map(|(server, _)| server.counts().clone()).collect(),
             told: Default::default(),
         });
         let admin = Arc::new(Server::start(&admin, &admin_settings(), 1)?);
+        let admin_addr = admin_listener.local_addr()?;
+        listeners.push((admin, admin_listener));
+        let mut apis = apis(&config, &front)?;
+        for api in apis.values_mut() {
+            listeners.extend(api.listener.take().map(|listener| (api.server.clone(), listener)));
+        }
         let mut app = Self {
-            addr: listener.local_addr()?,
-            admin_addr: admin_listener.local_addr()?,
+            addr,
+            admin_addr,
             front,
             shared,
             server,
-            admin,
+            ext_authz,
+            apis,
             health,
             config,
             tasks: JoinSet::new(),
             watches: JoinSet::new(),
             trouble: watch::Sender::new(None),
         };
-        app.accept(background, listener, admin_listener);
+        app.accept(background, listeners);
         app.watch(background, &gate);
         app.review_tunnels(background);
         app.shared.metrics.reloaded(app.shared.clock.now());
@@ -136,6 +161,16 @@ impl App {
     /// Where `/livez`, `/readyz` and `/metrics` are.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
+    }
+
+    /// Where Envoy asks, if it does.
+    pub fn ext_authz_addr(&self) -> Option<SocketAddr> {
+        self.ext_authz.as_ref().map(|(addr, _)| *addr)
+    }
+
+    /// Where applications reach the API of the GitLab called `gitlab`, if they may.
+    pub fn api_addr(&self, gitlab: &str) -> Option<SocketAddr> {
+        self.apis.get(gitlab).map(|api| api.addr)
     }
 
     /// What operators see.
@@ -162,10 +197,14 @@ impl App {
         background: &Handle,
         env: Env<'_>,
     ) -> Result<(), BuildError> {
-        let server = &plan.config.server;
-        let kept = &self.config.server;
-        if server.listen != kept.listen || server.admin != kept.admin {
-            tracing::warn!("`server.listen` and `server.admin` change with a restart only");
+        let addresses = |server: &config::Server| (server.listen, server.admin, server.ext_authz);
+        if addresses(&plan.config.server) != addresses(&self.config.server) {
+            tracing::warn!(
+                "`server.listen`, `server.admin` and `server.ext_authz` change with a restart only"
+            );
+        }
+        if api_listens(&plan.config) != api_listens(&self.config) {
+            tracing::warn!("`gitlab.NAME.api.listen` changes with a restart only");
         }
         let gate = Arc::new(Gate::build(plan, &self.shared, env)?);
         self.front.gate.store(gate.clone());
@@ -184,16 +223,22 @@ impl App {
         let timeouts = &self.config.server.timeouts;
         self.health.drain();
         sleep(timeouts.drain_delay).await;
-        let left = self.server.drain(timeouts.drain).await;
+        let envoy = async {
+            match &self.ext_authz {
+                Some((_, server)) => server.drain(timeouts.drain).await,
+                None => 0,
+            }
+        };
+        let (left, of_envoy) = tokio::join!(self.server.drain(timeouts.drain), envoy);
+        let left = left + of_envoy;
         self.shared.tunnels.end();
         // What was renewed for the last requests must not go with this process.
         self.shared.settle(SETTLE).await;
         left
     }
 
-    fn accept(&mut self, background: &Handle, listener: TcpListener, admin: TcpListener) {
-        for (server, listener) in [(&self.server, listener), (&self.admin, admin)] {
-            let server = server.clone();
+    fn accept(&mut self, background: &Handle, listeners: Vec<(Arc<Server>, TcpListener)>) {
+        for (server, listener) in listeners {
             let serve = async move {
                 if let Err(error) = server.accept(listener).await {
                     tracing::error!(%error, "no connections can be accepted");
@@ -293,7 +338,7 @@ impl Handler for Front {
 struct AdminFront {
     admin: Admin,
     tunnels: Arc<Tunnels>,
-    connections: Arc<Counts>,
+    connections: Vec<Arc<Counts>>,
     /// What of these counts the metrics know already.
     told: [AtomicU64; 2],
 }
@@ -301,19 +346,68 @@ struct AdminFront {
 impl Handler for AdminFront {
     async fn handle(&self, request: &mut Request, _: SocketAddr, _: usize) -> Response {
         let metrics = &self.admin.metrics;
-        metrics.open(self.connections.open.load(Ordering::Relaxed), self.tunnels.open());
+        let open = self.connections.iter().map(|counts| counts.open.load(Ordering::Relaxed));
+        metrics.open(open.sum(), self.tunnels.open());
+        let sum = |count: fn(&Counts) -> &AtomicU64| {
+            self.connections.iter().map(|counts| count(counts).load(Ordering::Relaxed)).sum::<u64>()
+        };
         let reached = [
-            ("connections", &self.connections.turned_away),
-            ("headers", &self.connections.large_heads),
+            ("connections", sum(|counts| &counts.turned_away)),
+            ("headers", sum(|counts| &counts.large_heads)),
         ];
         for ((limit, count), told) in reached.into_iter().zip(&self.told) {
-            let count = count.load(Ordering::Relaxed);
             let told = told.swap(count, Ordering::Relaxed);
             metrics.limit_reached_often(limit, count.saturating_sub(told));
         }
         self.admin.handle(request)
     }
 }
+
+/// One GitLab's API for applications.
+#[derive(Debug)]
+struct ApiListener {
+    addr: SocketAddr,
+    server: Arc<Server>,
+    /// Until it accepts.
+    listener: Option<TcpListener>,
+}
+
+/// Gives every call of an application to the gate that is current when it comes.
+#[derive(Debug)]
+struct ApiFront {
+    front: Arc<Front>,
+    gitlab: String,
+}
+
+impl Handler for ApiFront {
+    async fn handle(&self, request: &mut Request, addr: SocketAddr, core: usize) -> Response {
+        let gate = self.front.gate.load_full();
+        gate.relay(&self.gitlab, request, Peer { addr, core }).await
+    }
+}
+
+/// Listeners of the APIs that `config` names.
+fn apis(config: &Config, front: &Arc<Front>) -> io::Result<BTreeMap<String, ApiListener>> {
+    let mut settings = accept::Settings::from(&config.server);
+    settings.connections = settings.connections.min(API_CONNECTIONS);
+    let mut listeners = BTreeMap::new();
+    for (name, listen) in api_listens(config) {
+        let listener = accept::bind(listen)?;
+        let front = Arc::new(ApiFront { front: front.clone(), gitlab: name.clone() });
+        let server = Arc::new(Server::start(&front, &settings, 1)?);
+        let addr = listener.local_addr()?;
+        listeners.insert(name, ApiListener { addr, server, listener: Some(listener) });
+    }
+    Ok(listeners)
+}
+
+fn api_listens(config: &Config) -> BTreeMap<String, SocketAddr> {
+    let gitlabs = config.gitlab.iter();
+    gitlabs.filter_map(|(name, gitlab)| Some((name.clone(), gitlab.api.as_ref()?.listen))).collect()
+}
+
+/// Connections of applications to one API at once.
+const API_CONNECTIONS: usize = 256;
 
 fn admin_settings() -> accept::Settings {
     accept::Settings {

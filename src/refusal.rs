@@ -50,6 +50,8 @@ pub enum Refusal {
     CrossSite,
     /// A hook was not taken.
     Hook(HookTrouble),
+    /// An application's call of GitLab's API was not passed on.
+    Api(ApiTrouble),
     /// A front proxy's question can't be answered.
     Front(FrontTrouble),
     /// A browser has to fetch its session's new cookie first; the absolute URL where it gets that, and is sent on.
@@ -169,6 +171,30 @@ pub enum HookTrouble {
     },
 }
 
+/// Why an application's call of GitLab's API was not passed on.
+#[derive(Debug)]
+pub enum ApiTrouble {
+    /// The configuration does not list the method.
+    Method,
+    /// The path is not below `/api/`, or could be read as one that is not.
+    Path,
+    /// A parameter would bring another token, user or method in; its name.
+    Parameter(&'static str),
+    /// The body could bring in another method.
+    Form,
+    /// The assertion is missing, or no good one; why.
+    Assertion(&'static str),
+    /// The session that the assertion names has ended, or is not known here.
+    Session,
+    /// GitLab gave no answer.
+    Unanswered {
+        /// When to try again, if it was not even asked.
+        retry_after: Option<Duration>,
+        /// What came in its way.
+        source: BoxError,
+    },
+}
+
 /// Why an application did not do its part.
 #[derive(Debug)]
 pub enum UpstreamTrouble {
@@ -218,7 +244,12 @@ impl Refusal {
             Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
             Self::Hook(HookTrouble::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Api(ApiTrouble::Unanswered { retry_after: None, .. }) => StatusCode::BAD_GATEWAY,
+            Self::Api(ApiTrouble::Unanswered { retry_after: Some(_), .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
             Self::Forbidden(_)
+            | Self::Api(_)
             | Self::CrossSite
             | Self::Attempt(
                 Attempt::Denied
@@ -261,6 +292,7 @@ impl Refusal {
             Self::Hook(HookTrouble::TooLarge) => "hook_too_large",
             Self::Hook(HookTrouble::Slow) => "hook_too_slow",
             Self::Hook(HookTrouble::TooMany { .. }) => "hooks_too_many",
+            Self::Api(trouble) => trouble.code(),
             Self::Front(trouble) => trouble.code(),
             Self::Renew(_) => "cookie_behind",
             Self::Internal(_) => "internal_error",
@@ -270,6 +302,7 @@ impl Refusal {
     /// Who has to act on it.
     pub fn fault(&self) -> Fault {
         match self {
+            Self::Unconfirmed { .. } | Self::Api(ApiTrouble::Unanswered { .. }) => Fault::Provider,
             Self::Malformed(_)
             | Self::Misdirected
             | Self::NotFound
@@ -279,9 +312,9 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::CrossSite
             | Self::Hook(_)
-            | Self::Renew(_) => Fault::Client,
+            | Self::Renew(_)
+            | Self::Api(_) => Fault::Client,
             Self::Front(trouble) => trouble.fault(),
-            Self::Unconfirmed { .. } => Fault::Provider,
             Self::Attempt(attempt) => attempt.fault(),
             Self::Upstream(_) => Fault::Upstream,
             Self::Exhausted(_) | Self::Internal(_) => Fault::Us,
@@ -304,6 +337,7 @@ impl Refusal {
             Self::Unconfirmed { retry_after, .. }
             | Self::Attempt(Attempt::Unavailable { retry_after, .. })
             | Self::Hook(HookTrouble::TooMany { retry_after }) => Some(*retry_after),
+            Self::Api(ApiTrouble::Unanswered { retry_after, .. }) => *retry_after,
             Self::Exhausted(_) | Self::Attempt(Attempt::Unproven(_)) => {
                 Some(Duration::from_secs(5))
             },
@@ -326,6 +360,7 @@ impl Refusal {
             | Self::Upstream(
                 UpstreamTrouble::Unreachable(source) | UpstreamTrouble::Broken(source),
             )
+            | Self::Api(ApiTrouble::Unanswered { source, .. })
             | Self::Internal(source) => Some(source.as_ref()),
             _ => None,
         }
@@ -378,6 +413,27 @@ impl Attempt {
             | Self::Account(_)
             | Self::UnknownGitLab => Fault::Client,
         }
+    }
+}
+
+impl ApiTrouble {
+    /// A stable word for logs, metrics and problem documents.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Method => "api_method",
+            Self::Path => "api_path",
+            Self::Parameter(_) => "api_parameter",
+            Self::Form => "api_form",
+            Self::Assertion(_) => "api_assertion",
+            Self::Session => "api_session",
+            Self::Unanswered { .. } => "api_unanswered",
+        }
+    }
+}
+
+impl From<ApiTrouble> for Refusal {
+    fn from(trouble: ApiTrouble) -> Self {
+        Self::Api(trouble)
     }
 }
 

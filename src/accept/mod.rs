@@ -10,6 +10,7 @@
 mod core;
 mod descriptors;
 mod framing;
+mod grpc;
 mod listen;
 mod live;
 mod progress;
@@ -27,7 +28,11 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use self::{core::Core, live::Live};
-pub use self::{listen::bind, live::Counts};
+pub use self::{
+    grpc::{Code, failed, message, messages, no_call, read_message},
+    listen::bind,
+    live::Counts,
+};
 use crate::{
     body::{Request, Response},
     config,

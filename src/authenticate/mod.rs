@@ -179,6 +179,32 @@ impl Authenticator {
         Ok(standing.map(|(session, _)| session))
     }
 
+    /// The newest copy of a session for which an application asks GitLab, with an access token that is good `now`; none if the session has ended. It is no
+    /// activity of the user's.
+    ///
+    /// # Errors
+    /// [`Refusal::Unconfirmed`] as for a request, and when a new token can't be had in time.
+    pub async fn with_token(
+        &self,
+        session: Arc<Session>,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Session>>, Refusal> {
+        let standing = self.standing(session, false, now, self.recheck_timeout).await?;
+        let Some((session, _)) = standing else { return Ok(None) };
+        if now < session.tokens.expires {
+            return Ok(Some(session));
+        }
+        let Some(provider) = self.providers.get(&session.identity.gitlab) else { return Ok(None) };
+        let outcome = self.refresher.begin(&session, provider).outcome(TOKEN_PATIENCE).await;
+        match outcome {
+            Some(Outcome::Renewed(renewed)) if now < renewed.tokens.expires => Ok(Some(renewed)),
+            Some(Outcome::Ended | Outcome::Late(_) | Outcome::Spent(_)) => Ok(None),
+            Some(Outcome::Renewed(_) | Outcome::Unheard(_)) | None => {
+                Err(Refusal::Unconfirmed { gitlab: provider.label().to_owned(), retry_after: SOON })
+            },
+        }
+    }
+
     /// The session as it stands now, whoever asks; a word that is too old is waited for with `patience`.
     async fn standing(
         &self,
@@ -291,6 +317,9 @@ impl Authenticator {
 fn site(target: &Target) -> Site<'_> {
     Site { host: &target.origin.host, secure: target.origin.is_secure() }
 }
+
+/// How long a call of an application waits for a new access token.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// When to come back for an answer that is on its way.
 const SOON: Duration = Duration::from_secs(2);

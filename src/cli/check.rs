@@ -29,6 +29,9 @@ fn report(plan: &Plan) -> anyhow::Result<String> {
             text.push_str(ALONE_WITH_TICKETS);
         }
     }
+    if plan.config.identity.assertion.is_some() {
+        text.push_str(&assertion(plan));
+    }
     for (name, gitlab) in &plan.config.gitlab {
         text.push('\n');
         for line in registration(plan, name, gitlab).lines() {
@@ -50,6 +53,20 @@ const ALONE_WITH_TICKETS: &str = "\
 # [server] sign_in_host: that a ticket is used once is known to one process only, too. With several replicas, one that was used at one of them
 # could be used again at another within its minute, by the same browser.
 ";
+
+/// What applications need to know that check assertions.
+fn assertion(plan: &Plan) -> String {
+    let server = &plan.config.server;
+    let public = server.public_url.as_ref().map(|url| url.origin().ascii_serialization());
+    let issuer = public.unwrap_or_else(|| "scheme, host and port that the browser sees".into());
+    let keys = format!("{}/jwks.json", server.prefix);
+    format!(
+        "
+# [identity] assertion: ES256; iss is {issuer}; aud is the host of the route, without a port.
+# Its keys are at {keys} of every host, and of labgate's own address.
+"
+    )
+}
 
 /// What to tell GitLab when the application is registered, or to compare with what was told.
 fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
@@ -75,6 +92,14 @@ fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
     if !rules.is_empty() {
         lines.push("read_api is needed by".into());
         lines.extend(rules.into_iter().map(|rule| format!("  {rule}")));
+    }
+    if let Some(api) = &gitlab.api {
+        let methods: Vec<_> = api.methods().iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "Its API for applications: http://{}/api/ ({})",
+            api.listen,
+            methods.join(", ")
+        ));
     }
     lines.extend(plan.hook_url(name).map(|url| format!("URL of its system hook: {url}")));
     lines.join("\n")

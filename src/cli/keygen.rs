@@ -1,8 +1,12 @@
-//! `labgate keygen [session]`: a new key on standard output, ready for a secret file.
+//! `labgate keygen [session|assertion]`: a new key on standard output, ready for a secret file.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
@@ -19,12 +23,15 @@ pub(super) struct Arguments {
 enum Kind {
     /// Seals session cookies: 32 random bytes, in base64.
     Session,
+    /// Signs assertions: a P-256 private key, PKCS #8 in PEM.
+    Assertion,
 }
 
 /// Prints the key.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.kind {
         Kind::Session => super::print(&session_key()?)?,
+        Kind::Assertion => super::print(&assertion_key()?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -37,9 +44,25 @@ fn session_key() -> anyhow::Result<Zeroizing<String>> {
     Ok(text)
 }
 
+fn assertion_key() -> anyhow::Result<Zeroizing<String>> {
+    let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+    let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).context("no key can be made")?;
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(key.as_ref()));
+    let mut text = Zeroizing::new("-----BEGIN PRIVATE KEY-----\n".to_owned());
+    for line in encoded.as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text.push_str("-----END PRIVATE KEY-----\n");
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::identity::Assertions;
 
     #[test]
     fn a_session_key_is_32_bytes_and_never_the_same() {
@@ -47,6 +70,15 @@ mod tests {
         for key in &keys {
             assert_eq!(BASE64_STANDARD.decode(key.trim_end()).unwrap().len(), 32);
         }
+        assert_ne!(keys[0], keys[1]);
+    }
+
+    #[test]
+    fn an_assertion_key_signs_and_is_never_the_same() {
+        let keys = [assertion_key().unwrap(), assertion_key().unwrap()];
+        let keys = keys.map(|key| key.as_bytes().to_vec());
+        assert!(Assertions::new(&keys, Duration::from_mins(5)).is_ok());
+        assert!(keys[0].split(|byte| *byte == b'\n').all(|line| line.len() <= 64));
         assert_ne!(keys[0], keys[1]);
     }
 }

@@ -169,7 +169,7 @@ mod tests {
         for (arguments, code) in [
             (&["labgate", "serve"][..], 2),
             (&["labgate", "check", "--confg", "x"], 2),
-            (&["labgate", "keygen", "assertion"], 2),
+            (&["labgate", "keygen", "asertion"], 2),
             (&["labgate", "--version"], 0),
             (&["labgate", "check", "--help"], 0),
         ] {

@@ -71,6 +71,7 @@ async fn serve(plan: Plan, source: &Source<'_>, mut changes: Changes) -> anyhow:
     tracing::info!(
         listen = %app.addr(),
         admin = %app.admin_addr(),
+        ext_authz = app.ext_authz_addr().map(tracing::field::display),
         version = env!("CARGO_PKG_VERSION"),
         "labgate serves"
     );

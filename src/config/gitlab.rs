@@ -1,6 +1,6 @@
 //! `[gitlab.NAME]`: one GitLab that people may sign in with.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -10,6 +10,7 @@ use super::{Problem, secret::Secret, value};
 /// One GitLab that people may sign in with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct GitLab {
     /// Where browsers find this GitLab; may carry a path. Default `"https://gitlab.com"`.
     #[serde(deserialize_with = "value::base_url")]
@@ -38,10 +39,34 @@ pub struct GitLab {
     pub archived_projects: bool,
     /// The secret token of this GitLab's hooks, at least 16 bytes: it opens `/oauth2/hooks/NAME`, so that a lost membership counts at the next request. Default: no hooks. Example `{ file = "hook-secret" }`.
     pub hook_secret: Option<Secret>,
+    /// An address at which applications reach this GitLab's API as the user whose assertion they show, without seeing a token; needs `identity.assertion`. Default: none. Example `{ listen = "127.0.0.1:4192", methods = ["GET", "HEAD"] }`.
+    pub api: Option<Api>,
     /// Whether signing out also revokes the session's tokens at GitLab, which then asks for consent again at the next sign-in. Default `false`.
     pub revoke_on_sign_out: bool,
     /// Whether this may be a development GitLab, which asks for no password, although labgate listens beyond loopback. Default `false`.
     pub insecure_allow_development_gitlab: bool,
+}
+
+/// An address at which applications reach GitLab's API.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// TCP address, on loopback: it believes whoever shows an assertion. Required. Example `"127.0.0.1:4192"`.
+    #[serde(deserialize_with = "value::socket_address")]
+    pub listen: SocketAddr,
+    /// Methods that are passed on, case-sensitive. Default `["GET", "HEAD"]`.
+    #[serde(default, with = "value::methods")]
+    pub methods: Option<Vec<http::Method>>,
+    /// Whether other machines may connect. Default `false`.
+    #[serde(default)]
+    pub insecure_allow_other_machines: bool,
+}
+
+impl Api {
+    /// The methods that are passed on.
+    pub fn methods(&self) -> Vec<http::Method> {
+        self.methods.clone().unwrap_or_else(|| vec![http::Method::GET, http::Method::HEAD])
+    }
 }
 
 impl GitLab {
@@ -97,6 +122,7 @@ impl Default for GitLab {
             require_verified_email: true,
             archived_projects: true,
             hook_secret: None,
+            api: None,
             revoke_on_sign_out: false,
             insecure_allow_development_gitlab: false,
         }

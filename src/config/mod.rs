@@ -23,6 +23,7 @@ mod problem;
 mod reader;
 mod route;
 mod secret;
+mod secrets;
 mod server;
 mod session;
 mod source;
@@ -41,13 +42,14 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     dialect::Dialect,
     document::Document,
-    gitlab::GitLab,
-    identity::Identity,
+    gitlab::{Api, GitLab},
+    identity::{Assertion, Identity},
     names::nearest,
     policy::{Allow, Rule},
     problem::{Problem, render},
     route::Route,
     secret::{Secret, SecretError},
+    secrets::Secrets,
     server::{Limits, Server, Timeouts, TrustedProxies},
     session::{CookieSettings, RedisStore, SameSite, Session, StoreKind},
     source::load,
@@ -89,6 +91,8 @@ impl Config {
             secrets.for_each(|secret| secret.rebase(directory));
         }
         self.session.keys.iter_mut().for_each(|key| key.rebase(directory));
+        let assertion = self.identity.assertion.iter_mut();
+        assertion.flat_map(|table| &mut table.key.0).for_each(|key| key.rebase(directory));
         if let StoreKind::Redis(store) = &mut self.session.store {
             store.redis.rebase(directory);
             store.ca.iter_mut().for_each(rebase);
@@ -115,7 +119,9 @@ impl Config {
             StoreKind::Redis(store) => Some(("session.store.redis".into(), &store.redis)),
             StoreKind::Memory => None,
         };
-        keys.chain(gitlabs).chain(store)
+        let assertion = self.identity.assertion.iter();
+        let assertion = assertion.flat_map(|table| table.key.named("identity.assertion.key"));
+        keys.chain(gitlabs).chain(store).chain(assertion)
     }
 
     /// The files that are read when a configuration is loaded: secrets and certificate authorities.

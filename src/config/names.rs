@@ -40,6 +40,7 @@ pub(super) fn is_plain(key: &str) -> bool {
 pub(super) const PLAIN: &[&str] = &[
     "admin",
     "allow",
+    "api",
     "archived_projects",
     "authorize_params",
     "base_url",
@@ -53,6 +54,7 @@ pub(super) const PLAIN: &[&str] = &[
     "drain_delay",
     "email",
     "email_domain",
+    "ext_authz",
     "external",
     "format",
     "forward_params",
@@ -65,7 +67,6 @@ pub(super) const PLAIN: &[&str] = &[
     "hide_rules",
     "host",
     "http2_streams",
-    "identity",
     "idle",
     "idle_timeout",
     "insecure_allow_all_of_gitlab_com",
@@ -80,6 +81,7 @@ pub(super) const PLAIN: &[&str] = &[
     "name",
     "path",
     "prefix",
+    "presets",
     "project",
     "public_url",
     "recheck",
@@ -119,10 +121,9 @@ pub(super) fn later(table: &str, name: &str) -> bool {
     LATER.iter().any(|(known, names)| *known == table && names.contains(&name))
 }
 
-const LATER: [(&str, &[&str]); 7] = [
-    ("Server", &["ext_authz", "tls"]),
-    ("GitLab", &["tokens", "api"]),
-    ("Identity", &["assertion"]),
+const LATER: [(&str, &[&str]); 6] = [
+    ("Server", &["tls"]),
+    ("GitLab", &["tokens"]),
     ("Upstream", &["health"]),
     ("Route", &["basic"]),
     ("Rule", &["ci_project", "ci_namespace", "ref", "ref_protected", "environment"]),

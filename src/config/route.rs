@@ -11,6 +11,7 @@ use super::{
 /// What is protected, and by whom it may be used.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct Route {
     /// Host name, or `"*.example.com"` for one label. Default: any. Example `"app.example.com"`.
     pub host: Option<HostPattern>,
@@ -30,6 +31,8 @@ pub struct Route {
     pub allow: Option<Allow>,
     /// Whether those who are refused are not told what the rules ask for and what they hold instead. Default `false`.
     pub hide_rules: bool,
+    /// Whether headers of `[identity.headers]` that carry the claim `access_token` are written here: the application can then do at GitLab whatever the token's scopes allow, as that user. Default `false`.
+    pub access_token: bool,
     /// Whether `allow = "signed-in"` may mean everybody who has an account at gitlab.com. Default `false`.
     pub insecure_allow_all_of_gitlab_com: bool,
 }
@@ -47,6 +50,11 @@ impl Route {
             let message = "the application is needed: a URL or the name of an `[upstream.NAME]`";
             let help = "if a front proxy asks about this route, name its network in `server.trusted_proxies`";
             problems.push(Problem::error(format!("{key}.upstream"), message).help(help));
+        }
+        if self.access_token && matches!(self.allow, Some(Allow::Public)) {
+            let message =
+                "a public route gets no access tokens; guard what needs them by a route of its own";
+            problems.push(Problem::error(format!("{key}.access_token"), message));
         }
         if self.gitlab.as_ref().is_some_and(Vec::is_empty) {
             let message = "nobody could sign in; leave the key out for all GitLabs";

@@ -110,7 +110,8 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-struct Shape;
+/// Reads one secret.
+pub(super) struct Shape;
 
 impl<'de> Visitor<'de> for Shape {
     type Value = Secret;

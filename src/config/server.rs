@@ -21,6 +21,9 @@ pub struct Server {
     /// TCP address of `/livez`, `/readyz` and `/metrics`; never public. Default `"127.0.0.1:4190"`.
     #[serde(deserialize_with = "value::socket_address")]
     pub admin: SocketAddr,
+    /// TCP address where Envoy asks about requests over gRPC (`ext_authz`); only `trusted_proxies` are answered. Off unless set. Example `"0.0.0.0:4191"`.
+    #[serde(deserialize_with = "value::optional_socket_address")]
+    pub ext_authz: Option<SocketAddr>,
     /// Scheme, host and port that the browser sees, without a path; needed unless routes name hosts. Example `"https://app.example.com"`.
     #[serde(deserialize_with = "value::optional_origin")]
     pub public_url: Option<Url>,
@@ -95,6 +98,13 @@ impl Server {
             let message = "the admin listener needs an address of its own";
             problems.push(Problem::error("server.admin", message));
         }
+        let is_taken = |address: &SocketAddr| {
+            address.port() != 0 && [self.listen, self.admin].contains(address)
+        };
+        if self.ext_authz.as_ref().is_some_and(is_taken) {
+            let message = "Envoy's listener needs an address of its own";
+            problems.push(Problem::error("server.ext_authz", message));
+        }
         problems
     }
 }
@@ -104,6 +114,7 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 4180)),
             admin: SocketAddr::from(([127, 0, 0, 1], 4190)),
+            ext_authz: None,
             public_url: None,
             trusted_proxies: TrustedProxies::default(),
             prefix: "/oauth2".into(),

@@ -156,6 +156,12 @@ fn keys(
         if field.kind == "StoreKind" {
             conditions(&structs["RedisStore"], "Or a table of:", text);
         }
+        if field.kind == "Option<Api>" {
+            conditions(&structs["Api"], "A table of:", text);
+        }
+        if field.kind == "Option<Assertion>" {
+            conditions(&structs["Assertion"], "A table of:", text);
+        }
         text.push('\n');
     }
     text.truncate(text.trim_end().len());
@@ -206,8 +212,9 @@ fn the_defaults_in_the_reference_are_the_defaults() {
 fn every_key_is_known_to_be_plain_or_delicate() {
     let structs: Structs = SOURCES.into_iter().flat_map(structs).collect();
     for field in structs.values().flatten() {
-        let tables = ["gitlab", "session"].contains(&field.name.as_str());
-        let secret = field.kind.contains("Secret") || tables;
+        let tables = ["gitlab", "session", "identity", "assertion"].contains(&field.name.as_str());
+        // Whether something is done with a token is no token.
+        let secret = field.kind.contains("Secret") || tables || field.kind == "bool";
         assert!(names::is_plain(&field.name) || secret, "{}", field.name);
     }
     for &name in names::PLAIN {

@@ -88,7 +88,7 @@ pub fn prepare(request: &mut Request<Body>, caller: &Caller<'_>) -> Result<Passa
 }
 
 /// Removes from a response what belongs to the connection that it came on.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+pub fn clean_response(headers: &mut HeaderMap) {
     let unwanted =
         |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned();
     let Some(mut name) = unwanted(headers) else {
@@ -196,6 +196,28 @@ fn passes(name: &str, trusted: bool) -> bool {
         Some(b'e') => name != "expect",
         _ => !is_hop_by_hop(name),
     }
+}
+
+/// Whether an application may take a client's field of this name for another path or method than the one that was judged; a trusted peer's aside.
+pub fn misleads(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // As in `passes`: another sign in place of `-` is the same name for many an application.
+    let is = |other: &str| folded_starts_with(name, other) && name.len() == other.len();
+    METHODS.iter().any(|other| is(other))
+        || PATHS.iter().any(|other| is(other))
+        || PATH_STEMS.iter().any(|stem| folded_starts_with(name, stem))
+}
+
+/// What frameworks and other proxies take for the path or the method.
+const PATHS: &[&str] = &["x-forwarded-method", "x-forwarded-prefix", "x-forwarded-uri"];
+
+/// Beginnings of such names.
+const PATH_STEMS: &[&str] = &["x-original-", "x-rewrite-"];
+
+fn folded_starts_with(name: &str, start: &str) -> bool {
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
+    name.len() >= start.len()
+        && name.bytes().zip(start.bytes()).all(|(one, other)| fold(one) == other)
 }
 
 fn is_hop_by_hop(name: &str) -> bool {

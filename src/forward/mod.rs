@@ -31,7 +31,7 @@ use self::{
 };
 pub use self::{
     exchange::Reserved,
-    headers::{Caller, Passage, prepare},
+    headers::{Caller, Passage, clean_response, misleads, prepare},
     tunnels::{Held, Holder, Tunnels},
 };
 use crate::{
@@ -153,7 +153,7 @@ impl Upstream {
         let upstream = hyper::upgrade::on(&mut response);
         tokio::spawn(upgrade::tunnel(client, upstream, place));
         let mut response = response.map(|_| Body::empty());
-        headers::clean_response(response.headers_mut());
+        clean_response(response.headers_mut());
         let fields = response.headers_mut();
         fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(header::UPGRADE, protocol);
@@ -188,7 +188,7 @@ impl Upstream {
         core: usize,
     ) -> Result<Response, UpstreamTrouble> {
         check_framing(&mut response)?;
-        headers::clean_response(response.headers_mut());
+        clean_response(response.headers_mut());
         if response.body().is_end_stream() {
             self.backend.put(core, connection);
             if let Some(upload) = upload {

@@ -9,7 +9,9 @@ use super::{
     Gate, Route,
     pace::Pace,
     plan::{Env, Plan},
+    relay::Relay,
     renewals::Renewals,
+    tell::Asserting,
 };
 use crate::{
     authenticate::{Authenticator, Flights, Refresher, SignIns},
@@ -36,7 +38,7 @@ pub struct Shared {
     pub(super) request_ids: RequestIds,
     background: Handle,
     cores: usize,
-    random: Random,
+    pub(super) random: Random,
     /// What outruns the cookies.
     pub store: Arc<Store>,
     activity: Arc<Activity>,
@@ -134,7 +136,8 @@ impl Gate {
         let providers = providers(&plan, shared, env)?;
         let upstreams = upstreams(&plan, shared)?;
         let store_settings = plan.store.clone();
-        let Plan { config, public, trust, headers, keys, hooks, routes, users, .. } = plan;
+        let Plan { config, public, trust, headers, assertions, keys, hooks, routes, users, .. } =
+            plan;
         let keys = Arc::new(keys);
         let means = Means {
             keys: keys.clone(),
@@ -185,6 +188,11 @@ impl Gate {
             entry.with(Route::new(&entry.value, upstream, metrics, upstream_metrics))
         });
         let routes = RouteTable::new(entries.collect()).expect("the plan found no overlap");
+        let apis = config.gitlab.iter().filter_map(|(name, gitlab)| {
+            let api = gitlab.api.as_ref()?;
+            Some((name.clone(), Relay::new(api.methods())))
+        });
+        let apis = apis.collect();
         let development = config
             .gitlab
             .into_iter()
@@ -196,6 +204,7 @@ impl Gate {
             routes,
             authenticator,
             headers,
+            asserting: assertions.map(Asserting::new),
             cookie,
             public,
             trust,
@@ -205,6 +214,8 @@ impl Gate {
             own: shared.metrics.route("labgate"),
             none: shared.metrics.route("none"),
             users,
+            apis,
+            relayed: shared.metrics.route("api"),
             development: development.collect(),
             exposed: !config.server.listen.ip().is_loopback(),
         })

@@ -31,6 +31,10 @@ impl Gate {
         now: Timestamp,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
+        // Public keys are anybody's, whatever the host is called: an application asks for them by an address of its own.
+        if path == "/jwks.json" {
+            return self.published_keys(&target.method);
+        }
         self.serves(target)?;
         let body = std::mem::take(request.body_mut());
         let ask = Ask { target, headers: request.headers(), query: Query::of(target), now };
@@ -64,6 +68,17 @@ impl Gate {
         match public || signs_in || self.routes.names_host(host) {
             true => Ok(()),
             false => Err(Refusal::Misdirected),
+        }
+    }
+
+    /// The public keys of assertions.
+    fn published_keys(&self, method: &Method) -> Result<Response, Refusal> {
+        let asserting = self.asserting.as_ref().ok_or(Refusal::NotFound)?;
+        match *method {
+            Method::GET | Method::HEAD => {
+                Ok(respond::key_set(asserting.published().to_owned(), KEYS_LAST))
+            },
+            _ => not_allowed(&[Method::GET, Method::HEAD]),
         }
     }
 
@@ -449,6 +464,9 @@ async fn form(body: Body) -> Bytes {
         Ok(Err(_)) | Err(_) => Bytes::new(),
     }
 }
+
+/// How long caches may keep the public keys.
+const KEYS_LAST: Duration = Duration::from_mins(5);
 
 /// Bytes of a form.
 const LONGEST_FORM: usize = 8 * 1024;

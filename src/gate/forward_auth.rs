@@ -108,26 +108,10 @@ impl Gate {
         headers: &HeaderMap,
         story: &mut Story<'g>,
     ) -> Result<Response, Refusal> {
-        // A proxy that asks about labgate's own paths would let them reach an application.
-        if target.touches(&self.prefix) {
-            tracing::warn!(
-                path = target.path(),
-                "a forward-auth question about labgate's own path was refused: the proxy must send these paths to labgate, without asking"
-            );
-            return Err(FrontTrouble::OwnPath.into());
-        }
         let now = self.shared.clock.now();
-        let permit = match self.admit(target, headers, now).await {
-            Ok(permit) => permit,
-            Err(refused) => {
-                story.set_cookies.extend(self.authenticator.set_cookie(&refused.who, target, now));
-                story.who(refused.route, refused.who);
-                return Err(without_route(refused.refusal, target));
-            },
-        };
-        story.permitted(&permit);
+        let permit = self.admit_for_front(target, headers, now, story).await?;
         if let Some(query) = &question.query {
-            let narrowed = narrowing::judge(query, permit.who().identity())?;
+            let narrowed = narrowing::judge(narrowing::of_query(query), permit.who().identity())?;
             narrowed.map_err(|reason| {
                 self.refusal(target, headers, permit.route(), permit.who(), reason)
             })?;
@@ -139,13 +123,14 @@ impl Gate {
         if question.whole {
             return Err(FrontTrouble::Unused.into());
         }
+        let passing = self.passing(&permit, target, now)?;
         let who = permit.who();
         let is_new = who.told.get().is_none();
         let told = who
             .identity()
             .map(|identity| who.told.get_or_init(|| self.headers.render(identity)).as_slice());
         Ok(respond::allow(|answer| {
-            let was_cut = self.headers.tell(told.unwrap_or_default(), answer);
+            let was_cut = self.headers.tell(told.unwrap_or_default(), &passing, answer);
             if was_cut && is_new {
                 tracing::warn!(
                     user = who.identity().map(ToString::to_string),
@@ -155,8 +140,36 @@ impl Gate {
         }))
     }
 
+    /// The decision on what a front proxy asks about; further conditions are to be judged yet.
+    pub(super) async fn admit_for_front<'g>(
+        &'g self,
+        target: &Target,
+        headers: &HeaderMap,
+        now: Timestamp,
+        story: &mut Story<'g>,
+    ) -> Result<Permit<'g>, Refusal> {
+        // A proxy that asks about labgate's own paths would let them reach an application.
+        if target.touches(&self.prefix) {
+            tracing::warn!(
+                path = target.path(),
+                "a forward-auth question about labgate's own path was refused: the proxy must send these paths to labgate, without asking"
+            );
+            return Err(FrontTrouble::OwnPath.into());
+        }
+        let permit = match self.admit(target, headers, now).await {
+            Ok(permit) => permit,
+            Err(refused) => {
+                story.set_cookies.extend(self.authenticator.set_cookie(&refused.who, target, now));
+                story.who(refused.route, refused.who);
+                return Err(without_route(refused.refusal, target));
+            },
+        };
+        story.permitted(&permit);
+        Ok(permit)
+    }
+
     /// Notes that the session was busy: no cookie will.
-    fn keep(&self, permit: &Permit<'_>, now: Timestamp) {
+    pub(super) fn keep(&self, permit: &Permit<'_>, now: Timestamp) {
         if let (Some(session), Some(_)) = (&permit.who().session, self.authenticator.deadlines.idle)
         {
             self.authenticator.activity.note(session.id, now);

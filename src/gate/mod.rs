@@ -11,6 +11,7 @@
 mod build;
 mod endpoints;
 mod explain;
+mod ext_authz;
 mod forward_auth;
 mod guard;
 mod hand_over;
@@ -20,8 +21,11 @@ mod narrowing;
 mod pace;
 mod permit;
 mod plan;
+mod ready;
+mod relay;
 mod renewals;
 mod story;
+mod tell;
 mod tunnels;
 
 use std::{
@@ -39,13 +43,16 @@ pub use self::{
     permit::{Permit, Route},
     plan::{Env, Plan},
 };
-use self::{forward_auth::Question, hooks::HookSecret, permit::NoPermit, story::Story};
+use self::{
+    forward_auth::Question, hooks::HookSecret, permit::NoPermit, relay::Relay, story::Story,
+    tell::Asserting,
+};
 use crate::{
     authenticate::{Authenticated, Authenticator},
     authorize::UsersFiles,
     body::{Request, Response},
     clock::Timestamp,
-    config::HostAndPort,
+    config::{Dialect, HostAndPort},
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
@@ -64,6 +71,8 @@ pub struct Gate {
     routes: RouteTable<Route>,
     authenticator: Authenticator,
     headers: HeaderTable,
+    /// Who signs assertions, if anybody does.
+    asserting: Option<Asserting>,
     cookie: SessionCookie,
     public: Option<Origin>,
     trust: Trust,
@@ -75,6 +84,9 @@ pub struct Gate {
     own: Arc<RouteMetrics>,
     none: Arc<RouteMetrics>,
     users: UsersFiles,
+    /// GitLabs whose API applications may call, and how.
+    apis: BTreeMap<String, Relay>,
+    relayed: Arc<RouteMetrics>,
     /// GitLabs that may be development ones.
     development: BTreeSet<String>,
     /// Whether others than this machine can connect.
@@ -116,27 +128,11 @@ impl Gate {
             (Err(refusal), _) => Err(refusal),
         };
         let mut response = answer.unwrap_or_else(|refusal| {
-            story.refused(&refusal);
-            if let Refusal::Exhausted(limit) = refusal {
-                self.shared.metrics.limit_reached(limit);
-            }
-            let again = story.again.take();
-            let voice = Voice {
-                html: html || story.page,
-                request_id: story.request_id.as_str(),
-                prefix: &self.prefix,
-                again: again.as_deref(),
-                front: question.as_ref().and_then(Question::dialect),
-            };
-            respond::refuse(&refusal, &voice)
+            let front = question.as_ref().and_then(Question::dialect);
+            self.refuse(&refusal, html, front, &mut story)
         });
         finish(&mut response, &mut story);
-        let metrics = match (story.decision, story.route) {
-            (_, Some(route)) => &route.metrics,
-            (Decision::Own, None) => &self.own,
-            (_, None) => &self.none,
-        };
-        story.tell(&response, began.elapsed(), metrics);
+        self.record(&story, &response, began);
         response
     }
 
@@ -161,6 +157,39 @@ impl Gate {
             "gitlab.{name} is labgate's development GitLab, where anybody is whoever they say; \
              listen on loopback, or set `gitlab.{name}.insecure_allow_development_gitlab = true`"
         ))
+    }
+
+    /// The answer that says `refusal`, to somebody who prefers a page or not; a front proxy passes it on, perhaps.
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        html: bool,
+        front: Option<Dialect>,
+        story: &mut Story<'_>,
+    ) -> Response {
+        story.refused(refusal);
+        if let Refusal::Exhausted(limit) = refusal {
+            self.shared.metrics.limit_reached(limit);
+        }
+        let again = story.again.take();
+        let voice = Voice {
+            html: html || story.page,
+            request_id: story.request_id.as_str(),
+            prefix: &self.prefix,
+            again: again.as_deref(),
+            front,
+        };
+        respond::refuse(refusal, &voice)
+    }
+
+    /// Tells the log and the metrics.
+    fn record(&self, story: &Story<'_>, response: &Response, began: Instant) {
+        let metrics = match (story.decision, story.route) {
+            (_, Some(route)) => &route.metrics,
+            (Decision::Own, None) => &self.own,
+            (_, None) => &self.none,
+        };
+        story.tell(response, began.elapsed(), metrics);
     }
 
     async fn answer<'g>(
@@ -189,7 +218,7 @@ impl Gate {
         };
         story.permitted(&permit);
         story.set_cookies.extend(self.authenticator.set_cookie(permit.who(), target, now));
-        let passage = self.outgoing(target, request, peer, &permit, story)?;
+        let passage = self.outgoing(target, request, peer, &permit, now, story)?;
         let tunnels = &self.shared.tunnels;
         let session = &permit.who().session;
         let passage = passage.held_by(|| {
@@ -318,6 +347,7 @@ impl Gate {
         request: &mut Request,
         peer: Peer,
         permit: &Permit<'_>,
+        now: Timestamp,
         story: &Story<'_>,
     ) -> Result<Passage, Refusal> {
         let caller = forward::Caller {
@@ -330,17 +360,18 @@ impl Gate {
             relayed: target.relayed,
         };
         let headers = request.headers_mut();
-        self.headers.strip(headers);
-        self.cookie.strip(headers, &permit.who().others);
+        self.clean(headers, permit);
         let passage = forward::prepare(request, &caller)?;
         let headers = request.headers_mut();
-        if let Some(identity) = permit.who().identity() {
-            for (name, value) in permit.who().told.get_or_init(|| self.headers.render(identity)) {
-                headers.insert(name.clone(), value.clone());
-            }
-        }
+        self.tell(permit, target, now, headers)?;
         headers.insert(REQUEST_ID, story.request_id.to_header());
         Ok(passage)
+    }
+
+    /// Removes from a request what only labgate may say, and what is for labgate alone.
+    fn clean(&self, headers: &mut HeaderMap, permit: &Permit<'_>) {
+        self.headers.strip(headers);
+        self.cookie.strip(headers, &permit.who().others);
     }
 
     fn request_id(&self, target: Option<&Target>, request: &Request) -> RequestId {

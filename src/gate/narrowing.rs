@@ -1,4 +1,5 @@
-//! Further conditions in the query of a forward-auth question, as users of oauth2-proxy write them: they narrow what the route allows, and never widen it.
+//! Further conditions beside a front proxy's question, in a query as users of oauth2-proxy write them or in Envoy's context: they narrow what the route
+//! allows, and never widen it.
 //!
 //! ```text
 //! allowed_groups=acme/web,acme/ops   in one of these groups, and
@@ -8,7 +9,7 @@
 //!
 //! A condition that is not known, or names nothing, is refused: to leave it out would let people pass who should not.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use url::form_urlencoded;
 
@@ -20,15 +21,20 @@ use crate::{
     refusal::{FrontTrouble, Refusal},
 };
 
-/// Whether `identity`, or nobody, also meets what `query` asks for.
+/// The pairs of a query.
+pub(super) fn of_query(query: &str) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(query.as_bytes())
+}
+
+/// Whether `identity`, or nobody, also meets the conditions among `pairs`.
 ///
 /// # Errors
 /// When it can't be told what that is.
-pub(super) fn judge(
-    query: &str,
+pub(super) fn judge<'a>(
+    pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     identity: Option<&Identity>,
 ) -> Result<Result<(), NoPermit>, Refusal> {
-    for rules in conditions(query)? {
+    for rules in conditions(pairs)? {
         let policy = Policy::new(&Allow::Rules(rules), &mut UsersFiles::default());
         let policy = policy.map_err(|_| FrontTrouble::Headers(NAMES_NOTHING))?;
         match policy.check(identity) {
@@ -41,10 +47,14 @@ pub(super) fn judge(
 }
 
 /// The rules of each condition, of which one must hold.
-fn conditions(query: &str) -> Result<Vec<Vec<Rule>>, FrontTrouble> {
+fn conditions<'a>(
+    pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+) -> Result<Vec<Vec<Rule>>, FrontTrouble> {
     let mut conditions: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    for (key, value) in pairs.filter(|(key, _)| key.starts_with("allowed")) {
+    // In any case: what is misspelt is refused, not left out.
+    let is_one =
+        |key: &str| key.get(..STEM.len()).is_some_and(|stem| stem.eq_ignore_ascii_case(STEM));
+    for (key, value) in pairs.filter(|(key, _)| is_one(key)) {
         let rules = conditions.entry(key.to_string()).or_default();
         let values = value.split(',').map(str::trim).filter(|value| !value.is_empty());
         for value in values {
@@ -65,11 +75,14 @@ fn rule(key: &str, value: String) -> Result<Rule, FrontTrouble> {
         },
         "allowed_emails" => Rule { email: Some(value), ..rule },
         "allowed_email_domains" => Rule { email_domain: Some(value), ..rule },
-        _ => return Err(FrontTrouble::Headers("the query has a condition that is not known here")),
+        _ => return Err(FrontTrouble::Headers("there is a condition that is not known here")),
     })
 }
 
-const NAMES_NOTHING: &str = "a condition in the query names nothing";
+const NAMES_NOTHING: &str = "a condition names nothing";
+
+/// What the names of all conditions begin with.
+const STEM: &str = "allowed";
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +96,7 @@ mod tests {
             groups: vec![membership("acme/web"), membership("tools")],
             ..Identity::default()
         };
-        match judge(query, Some(&identity)) {
+        match judge(of_query(query), Some(&identity)) {
             Ok(Ok(())) => "passes",
             Ok(Err(_)) => "fails",
             Err(_) => "refused",
@@ -111,6 +124,7 @@ mod tests {
             ("allowed_groups=tools&allowed_groups=a b", "refused"),
             ("allowed_roles=x", "refused"),
             ("allowedgroups=tools", "refused"),
+            ("Allowed_Groups=tools", "refused"),
         ] {
             assert_eq!(verdict(query), expected, "{query}");
         }
@@ -118,7 +132,7 @@ mod tests {
 
     #[test]
     fn nobody_meets_a_condition() {
-        assert!(matches!(judge("allowed_groups=a", None), Ok(Err(NoPermit::SignIn))));
-        assert!(matches!(judge("", None), Ok(Ok(()))));
+        assert!(matches!(judge(of_query("allowed_groups=a"), None), Ok(Err(NoPermit::SignIn))));
+        assert!(matches!(judge(of_query(""), None), Ok(Ok(()))));
     }
 }

@@ -17,11 +17,14 @@ use crate::{
 
 /// What one `[[route]]` leads to, and who may go there.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct Route {
     pub(super) name: String,
     pub(super) names_host: bool,
     pub(super) sign_in_page: bool,
     pub(super) hide_rules: bool,
+    /// Whether access tokens are handed on.
+    pub(super) access_token: bool,
     pub(super) gitlabs: Vec<String>,
     pub(super) metrics: Arc<RouteMetrics>,
     guard: Guard,
@@ -58,6 +61,7 @@ impl Route {
             names_host: planned.names_host,
             sign_in_page: planned.sign_in_page,
             hide_rules: planned.hide_rules,
+            access_token: planned.access_token,
             gitlabs: planned.guard.gitlabs().to_vec(),
             metrics,
             guard: planned.guard.clone(),

@@ -2,7 +2,9 @@
 //!
 //! What one table shows by itself, such as a missing key, `config` has told already; here it is only no part of the plan.
 
+mod api;
 mod gitlab;
+mod identity;
 mod route;
 mod server;
 mod session;
@@ -28,7 +30,7 @@ use crate::{
     clock::Clock,
     config::{AccessLevel, Allow, Config, HostPattern, Problem},
     gitlab::{GroupNeed, Provider, ProviderError, Roots, Unobserved},
-    identity::HeaderTable,
+    identity::{Assertions, HeaderTable},
     route::Entry,
     session::{KeyRing, Marks, Means, Random, Store, StoreLimits, StoreSettings},
     target::{Origin, Scheme, Trust},
@@ -46,6 +48,7 @@ pub struct Plan {
     pub(super) public: Option<Origin>,
     pub(super) trust: Trust,
     pub(super) headers: HeaderTable,
+    pub(super) assertions: Option<Assertions>,
     pub(super) keys: KeyRing,
     pub(super) secrets: BTreeMap<String, Zeroizing<String>>,
     pub(super) store: StoreSettings,
@@ -56,6 +59,7 @@ pub struct Plan {
 
 /// One `[[route]]` with its names resolved.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub(super) struct PlannedRoute {
     /// Its place in the configuration, from 0.
     pub(super) index: usize,
@@ -68,6 +72,8 @@ pub(super) struct PlannedRoute {
     pub(super) upstream: Option<String>,
     pub(super) sign_in_page: bool,
     pub(super) hide_rules: bool,
+    /// Whether access tokens are handed on.
+    pub(super) access_token: bool,
 }
 
 impl Plan {
@@ -204,24 +210,29 @@ impl Draft<'_> {
         self.server();
         self.session();
         let secrets = self.gitlabs();
+        self.apis();
         let hooks = self.hooks();
         let keys = self.keys();
         let store = self.store();
         let headers = self.headers();
+        let assertions = self.assertions();
         let mut users = UsersFiles::default();
         let routes = self.routes(&mut users);
         let server = &self.config.server;
+        let mut config = self.config.clone();
+        config.identity.headers = Some(config.identity.table());
         Some(Plan {
             public: server.public_url.as_ref().and_then(Origin::of),
             trust: Trust::new(&server.trusted_proxies),
             headers: headers?,
+            assertions,
             keys: keys?,
             secrets,
             store: store?,
             hooks,
             routes: routes?,
             users,
-            config: self.config.clone(),
+            config,
         })
     }
 
@@ -235,18 +246,6 @@ impl Draft<'_> {
 
     fn warn(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(Problem::warning(key, message).help(help));
-    }
-
-    fn headers(&mut self) -> Option<HeaderTable> {
-        match HeaderTable::new(&self.config.identity.headers) {
-            Ok(table) => Some(table),
-            Err(errors) => {
-                for error in errors {
-                    self.error(format!("identity.headers.{}", error.header), error.reason);
-                }
-                None
-            },
-        }
     }
 }
 

@@ -120,6 +120,19 @@ impl<'g> Story<'g> {
         .emit();
     }
 
+    /// What a front proxy may log of it.
+    pub(super) fn facts(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let user = self.session.as_ref().map(|session| session.identity.to_string());
+        let facts = [
+            ("request_id", Some(self.request_id.as_str().to_owned())),
+            ("decision", Some(self.decision.as_str().to_owned())),
+            ("cause", self.cause.map(str::to_owned)),
+            ("route", self.route.map(|route| route.name.clone())),
+            ("user", user),
+        ];
+        facts.into_iter().filter_map(|(name, fact)| Some((name, fact?)))
+    }
+
     /// Name of the application that the route leads to.
     pub(super) fn upstream(&self) -> Option<&'g str> {
         Some(self.route?.upstream.as_ref()?.name())

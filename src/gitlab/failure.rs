@@ -26,7 +26,7 @@ pub enum CallError {
     #[error("no connection to {0}")]
     Connect(String, #[source] BoxError),
     /// No answer in time.
-    #[error("no complete answer within 10 s")]
+    #[error("no complete answer in time")]
     Timeout,
     /// The connection broke before the answer was complete.
     #[error("the connection broke before the answer was complete")]

@@ -12,6 +12,7 @@ use http::{
         ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
     },
 };
+use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -28,6 +29,7 @@ use super::{
     failure::chain,
     lane::{CALLS, Lane, Lanes},
 };
+use crate::body::Body;
 
 /// A whole call on the wire, to the last byte.
 const WHOLE: Duration = Duration::from_secs(10);
@@ -50,7 +52,7 @@ pub(super) struct Answer {
 /// An answer or a failure, and what it says of GitLab's health.
 type Judged = Result<(Answer, Verdict), (CallError, Verdict)>;
 
-type Channel = legacy::Client<HttpsConnector<Dial>, Full<Bytes>>;
+type Channel<B = Full<Bytes>> = legacy::Client<HttpsConnector<Dial>, B>;
 
 /// The client of one GitLab.
 pub(super) struct Client {
@@ -58,6 +60,8 @@ pub(super) struct Client {
     base: Url,
     pooled: Channel,
     fresh: Channel,
+    /// For calls of applications.
+    relayed: Channel<Body>,
     lanes: Lanes,
     observe: Arc<dyn Observe>,
 }
@@ -74,7 +78,8 @@ impl Client {
         Self {
             gitlab: gitlab.into(),
             pooled: channel(tls.clone(), dial.clone(), CALLS),
-            fresh: channel(tls, dial, 0),
+            fresh: channel(tls.clone(), dial.clone(), 0),
+            relayed: channel(tls, dial, CALLS),
             base,
             lanes: Lanes::default(),
             observe,
@@ -211,7 +216,31 @@ impl Client {
         }
     }
 
-    fn uri(&self, path: &str) -> Result<Uri, CallError> {
+    /// Passes on what an application asks, unless GitLab is known to be out of reach.
+    pub(super) async fn relay(
+        &self,
+        mut request: Request<Body>,
+        token: &str,
+    ) -> Result<http::Response<hyper::body::Incoming>, CallError> {
+        if self.is_down() {
+            return Err(CallError::Down(self.wait(Lane::Person)));
+        }
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
+        let sent = self.relayed.request(request).await;
+        sent.map_err(|error| {
+            if error.is_connect() {
+                self.lanes.note(Lane::Person, Verdict::Down);
+            }
+            self.connect_error(error)
+        })
+    }
+
+    /// Tells of a call to `endpoint` that is over.
+    pub(super) fn observed(&self, endpoint: &'static str, status: &str, took: Duration) {
+        self.observe.request(&self.gitlab, endpoint, status, took);
+    }
+
+    pub(super) fn uri(&self, path: &str) -> Result<Uri, CallError> {
         let url = self.url(path);
         Uri::try_from(url).map_err(|error| CallError::Connect(self.base.to_string(), error.into()))
     }
@@ -271,7 +300,11 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
     asked.map(|wait| wait.min(LONGEST))
 }
 
-fn channel(tls: rustls::ClientConfig, dial: Dial, kept: usize) -> Channel {
+fn channel<B>(tls: rustls::ClientConfig, dial: Dial, kept: usize) -> Channel<B>
+where
+    B: HttpBody + Send,
+    B::Data: Send,
+{
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()

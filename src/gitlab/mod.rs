@@ -24,6 +24,7 @@ mod lane;
 mod look_up;
 mod members;
 mod oauth;
+mod relay;
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,10 @@
 //! application `X_Remote.User` is the same header (threat D1).
 //!
 //! Written are claims and templates of them. In values, control characters, non-ASCII (as UTF-8), `%` and spaces at either end are percent-encoded, in
-//! lists the comma too, so that no name or group can pass for two (threat A29). Where a claim is empty the header is absent. Hop-by-hop headers and
-//! those about the connection are `forward`'s.
+//! lists the comma too, so that no name or group can pass for two (threat A29). Where a claim is empty the header is absent.
+//!
+//! Most headers are as good as the identity is and rendered once for it. Assertions and access tokens pass: they are rendered for each request, out of
+//! values that its caller has ready. Hop-by-hop headers and those about the connection are `forward`'s.
 
 mod answer;
 mod template;
@@ -26,6 +28,9 @@ const STRIPPED: [&str; 5] = [
     "x-forwarded-preferred-username",
     "x-forwarded-user",
 ];
+
+/// Where the assertion is by default; stripped by its stem.
+const ASSERTION: &str = "x-labgate-assertion";
 
 /// Stripped from clients alone and before another `-`.
 const STRIPPED_STEMS: [&str; 5] =
@@ -87,9 +92,20 @@ const RESERVED_STEMS: [&str; 7] = [
 /// Which header says what of an identity.
 #[derive(Clone, Debug)]
 pub struct HeaderTable {
-    written: Vec<(HeaderName, Template)>,
+    lasting: Vec<(HeaderName, Template)>,
+    /// Those that say an assertion or an access token.
+    passing: Vec<(HeaderName, Template)>,
     /// First bytes of all names that are stripped, folded, as bits: most headers of a request are done with at one look.
     initials: u128,
+}
+
+/// What may be said of a user for a while only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passing<'a> {
+    /// The signed statement.
+    pub assertion: Option<&'a HeaderValue>,
+    /// GitLab's access token of the session, where the route asks for it.
+    pub access_token: Option<&'a str>,
 }
 
 /// Why an entry of `[identity.headers]` can't be used.
@@ -122,7 +138,9 @@ impl HeaderTable {
         let own = written.iter().map(|(name, _)| name.as_str());
         let stripped = own.chain(STRIPPED).chain(STRIPPED_STEMS);
         let initials = stripped.map(initial).fold(0, |all, one| all | one);
-        Ok(Self { written, initials })
+        let passes = |(_, template): &(_, Template)| template.asserts() || template.tells_token();
+        let (passing, lasting) = written.into_iter().partition(passes);
+        Ok(Self { lasting, passing, initials })
     }
 
     /// Removes everything by which a client could claim an identity.
@@ -138,19 +156,59 @@ impl HeaderTable {
     pub fn claims(&self, name: &HeaderName) -> bool {
         let name = name.as_str();
         self.initials & initial(name) != 0
-            && (self.written.iter().any(|(own, _)| same(own.as_str(), name))
+            && (self.written().any(|(own, _)| same(own.as_str(), name))
                 || is_any(&STRIPPED, name)
                 || has_stem(&STRIPPED_STEMS, name))
     }
 
     /// The headers that say who `identity` is, empty values left out; to be set after [`Self::strip`], and good for as long as the identity is.
     pub fn render(&self, identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
-        let rendered = self.written.iter().filter_map(|(name, template)| {
-            let value = HeaderValue::try_from(template.render(identity)?).ok()?;
-            Some((name.clone(), value))
-        });
-        rendered.collect()
+        rendered(&self.lasting, identity, Passing::default()).collect()
     }
+
+    /// The headers beside these that say what passes, empty values left out.
+    pub fn render_passing<'a>(
+        &'a self,
+        identity: &'a Identity,
+        passing: Passing<'a>,
+    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + 'a {
+        rendered(&self.passing, identity, passing)
+    }
+
+    /// Whether a header says an assertion.
+    pub fn asserts(&self) -> bool {
+        self.passing.iter().any(|(_, template)| template.asserts())
+    }
+
+    /// The first header that says an assertion, and the first that says an access token.
+    pub fn told_in_passing(&self) -> [Option<&HeaderName>; 2] {
+        let first = |tells: fn(&Template) -> bool| {
+            let found = self.passing.iter().find(|(_, template)| tells(template));
+            found.map(|(name, _)| name)
+        };
+        [first(Template::asserts), first(Template::tells_token)]
+    }
+
+    /// Whether [`Self::render_passing`] has anything to say.
+    pub fn has_passing(&self) -> bool {
+        !self.passing.is_empty()
+    }
+
+    fn written(&self) -> impl Iterator<Item = &(HeaderName, Template)> {
+        self.lasting.iter().chain(&self.passing)
+    }
+}
+
+fn rendered<'a>(
+    table: &'a [(HeaderName, Template)],
+    identity: &'a Identity,
+    passing: Passing<'a>,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> + 'a {
+    table.iter().filter_map(move |(name, template)| {
+        let mut value = template.render(identity, &passing)?;
+        value.set_sensitive(template.tells_token());
+        Some((name.clone(), value))
+    })
 }
 
 fn entry(
@@ -171,7 +229,8 @@ fn entry(
 
 /// A name that is known when this is compiled: copying it for each request touches no count of its users.
 fn name_of(header: &str) -> Result<HeaderName, InvalidHeaderName> {
-    match STRIPPED.into_iter().find(|known| known.eq_ignore_ascii_case(header)) {
+    let known = STRIPPED.into_iter().chain([ASSERTION]);
+    match known.into_iter().find(|known| known.eq_ignore_ascii_case(header)) {
         Some(known) => Ok(HeaderName::from_static(known)),
         None => HeaderName::try_from(header),
     }

@@ -1,12 +1,16 @@
 //! Who is asking, as GitLab says it, keyed by issuer and subject; and how upstreams are told.
 
+mod assertion;
 mod headers;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::headers::{HeaderTable, HeaderTableError};
+pub use self::{
+    assertion::{Asserted, AssertionError, AssertionKeyError, Assertions, Occasion, Unsigned},
+    headers::{HeaderTable, HeaderTableError, Passing},
+};
 use crate::config::{AccessLevel, GroupPath, ProjectPath};
 
 /// Who is asking: a user of one GitLab. Two identities are the same person if `gitlab`, `issuer` and `sub` agree.
@@ -64,6 +68,11 @@ impl Identity {
     /// What GitLab said of this project; none if it was not asked.
     pub fn in_project(&self, project: &ProjectPath) -> Option<&ProjectMembership> {
         self.projects.iter().find(|membership| project.is(&membership.path))
+    }
+
+    /// What kind of caller it is. Sessions of browsers are the only ones that there are.
+    pub const fn kind(&self) -> &'static str {
+        "browser"
     }
 
     /// Whether `other` is the same account at the same GitLab, whatever it is called by now.

@@ -15,6 +15,8 @@ pub enum FrontTrouble {
     NoRoute,
     /// It asks about one of labgate's own paths.
     OwnPath,
+    /// The question is longer than anything that is read.
+    TooLarge,
     /// The answer lets pass, and the proxy did nothing with it.
     Unused,
 }
@@ -31,6 +33,7 @@ impl FrontTrouble {
             Self::Untrusted | Self::Headers(_) | Self::NoRoute | Self::OwnPath => {
                 StatusCode::FORBIDDEN
             },
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unused => StatusCode::BAD_GATEWAY,
         }
     }
@@ -41,13 +44,16 @@ impl FrontTrouble {
             Self::Headers(_) => "front_headers",
             Self::NoRoute => "front_no_route",
             Self::OwnPath => "front_own_path",
+            Self::TooLarge => "front_too_large",
             Self::Unused => "front_answer_unused",
         }
     }
 
     pub(super) fn fault(self) -> Fault {
         match self {
-            Self::Untrusted | Self::Headers(_) | Self::NoRoute | Self::OwnPath => Fault::Client,
+            Self::Untrusted | Self::Headers(_) | Self::NoRoute | Self::OwnPath | Self::TooLarge => {
+                Fault::Client
+            },
             Self::Unused => Fault::Us,
         }
     }
@@ -79,6 +85,12 @@ impl FrontTrouble {
                 "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
             )
             .operator("Paths below `server.prefix` must go to labgate itself, without the question; compare with what `labgate front` prints."),
+            Self::TooLarge => Words::new(
+                "This request is too large",
+                "It is larger than what can be judged before it is let pass.",
+                "Send less at once. If you see this in a browser, this site's cookies may have grown too large: delete them and try again.",
+            )
+            .operator("Envoy need not send bodies along: leave `with_request_body` out."),
             Self::Unused => Words::new(
                 "The proxy in front has a problem",
                 "You may open this, but the proxy did not get that far.",

@@ -1,5 +1,7 @@
 //! How every answer of labgate's own is built: its headers, and the kinds that need no page.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -33,6 +35,17 @@ pub fn done() -> Response {
 /// `value` as JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     structured(status, "application/json", value)
+}
+
+/// Public keys as JSON, the same for everybody: the one answer that any cache may keep, for `max_age`.
+pub fn key_set(keys: String, max_age: Duration) -> Response {
+    let mut response = own(StatusCode::OK, Body::full(keys), HeaderValue::from_static(LOCKED));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let kept = HeaderValue::try_from(format!("public, max-age={}", max_age.as_secs()));
+    headers.insert(header::CACHE_CONTROL, kept.unwrap_or(HeaderValue::from_static("no-store")));
+    headers.remove(header::VARY);
+    response
 }
 
 pub(super) fn structured(

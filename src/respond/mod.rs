@@ -6,7 +6,8 @@
 //!         ─▶ problem document    everybody else (RFC 9457)
 //! ```
 //!
-//! To a front proxy that asks in forward-auth the same is said in its dialect. Every answer is `no-store`, can't be framed or sniffed, and loads nothing. The words are `refusal`'s; which answer is due is decided by the gate.
+//! To a front proxy that asks in forward-auth the same is said in its dialect. Every answer but public keys is `no-store`; none can be framed or sniffed, or loads
+//! anything. The words are `refusal`'s; which answer is due is decided by the gate.
 
 mod answer;
 mod caller;
@@ -16,7 +17,7 @@ mod problem;
 mod style;
 
 pub use self::{
-    answer::{done, json, redirect, see_other},
+    answer::{done, json, key_set, redirect, see_other},
     caller::{is_form, is_navigation, prefers_html},
     dialect::allow,
     pages::{

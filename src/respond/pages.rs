@@ -221,6 +221,7 @@ fn way_on(refusal: &Refusal, voice: &Voice<'_>) -> Option<WayOn> {
         | Refusal::Forbidden(_)
         | Refusal::CrossSite
         | Refusal::Hook(_)
+        | Refusal::Api(_)
         | Refusal::Front(_)
         | Refusal::Renew(_) => None,
     }

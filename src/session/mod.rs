@@ -142,6 +142,11 @@ const EARLY: Duration = Duration::from_mins(2);
 pub struct SessionId([u8; 16]);
 
 impl SessionId {
+    /// 32 hexadecimal digits that name it and don't tell it; the first twelve are what logs say.
+    pub fn alias(&self) -> String {
+        self.digest().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    }
+
     /// What of it may be told.
     fn digest(&self) -> [u8; 32] {
         Sha256::new().chain_update(b"labgate session id").chain_update(self.0).finalize().into()

@@ -16,6 +16,7 @@ mod lease;
 #[cfg(feature = "redis")]
 mod link;
 mod memory;
+mod recent;
 #[cfg(feature = "redis")]
 mod remote;
 mod settings;
@@ -32,11 +33,11 @@ use tokio::runtime::Handle;
 
 #[cfg(not(feature = "redis"))]
 use self::absent::{Held, Remote};
-use self::memory::Memory;
 pub use self::settings::{RedisSettings, RedisUrlError, StoreSettings};
 use self::used::Used;
 #[cfg(feature = "redis")]
 use self::{lease::Held, remote::Remote};
+use self::{memory::Memory, recent::Recent};
 use super::{KeyRing, Mark, Marks, Random, Session, SessionId};
 use crate::{
     clock::{Clock, Timestamp},
@@ -47,6 +48,8 @@ use crate::{
 pub struct Store {
     local: Arc<Memory>,
     used: Used,
+    /// Sessions by the names that assertions give them.
+    recent: Recent,
     remote: ArcSwapOption<Remote>,
 }
 
@@ -171,7 +174,8 @@ impl Store {
     /// A store in this process.
     pub fn memory(limits: StoreLimits) -> Self {
         let local = Arc::new(Memory::new(limits));
-        Self { local, used: Used::default(), remote: ArcSwapOption::empty() }
+        let (used, recent) = (Used::default(), Recent::default());
+        Self { local, used, recent, remote: ArcSwapOption::empty() }
     }
 
     /// Shares it with other replicas from now on as `settings` say, or no longer; what is known stays known. A connection to the same place is kept.
@@ -219,6 +223,19 @@ impl Store {
             },
             Some(_) | None => here,
         }
+    }
+
+    /// Remembers `session` for a while by its alias, so that [`Self::named`] finds it though its cookie is elsewhere.
+    pub fn remember(&self, session: &Arc<Session>) {
+        self.recent.put(session);
+    }
+
+    /// A copy of the session of this alias, perhaps an old one: what is known beyond it, an end included, [`Self::get`] tells.
+    pub async fn named(&self, alias: &str) -> Option<Arc<Session>> {
+        if let Some(session) = self.recent.get(alias) {
+            return Some(session);
+        }
+        self.remote.load_full()?.named(alias).await
     }
 
     /// Tells the other replicas of a session that has begun; its cookie carries all of it, so nobody has to wait.

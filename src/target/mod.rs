@@ -6,7 +6,7 @@
 //! server.public_url ───────────────┘
 //! ```
 //!
-//! What a front proxy asks about in forward-auth is read by [`Target::relayed`].
+//! What a front proxy asks about in forward-auth is read by [`Target::relayed`], what Envoy asks over gRPC by [`Target::attributed`].
 //!
 //! A request of which two readers could think differently (doubled hosts, user info, odd targets) is refused here: RFC 9112 section 3.2,
 //! threats G7, G8, G10. Paths are kept byte for byte, with every other reading that an upstream may make of them beside.
@@ -24,7 +24,7 @@ use self::{origin::Authority, reading::Reading, trust::Forwarded};
 pub use self::{
     origin::{Origin, Scheme},
     reading::{covers, covers_in_any_case},
-    relayed::RelayError,
+    relayed::{Attributes, RelayError},
     trust::Trust,
 };
 

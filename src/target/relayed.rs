@@ -4,6 +4,7 @@
 //! nginx                    X-Original-URL  X-Original-Method
 //! Traefik, Caddy, HAProxy  X-Forwarded-{Method,Proto,Host,Uri}
 //! Envoy                    request line after its prefix, Host, X-Forwarded-Proto
+//! Envoy over gRPC          attributes of its message, no headers
 //! ```
 //!
 //! Most proxies pass on whatever other headers a stranger sent. So nothing of the other family is read, and a request that has both is refused: one of
@@ -28,6 +29,21 @@ pub enum RelayError {
     Headers(&'static str),
     /// What the browser asks for is no request that can be judged.
     Malformed(&'static str),
+}
+
+/// What Envoy's message says of a request, beside the headers that came with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// How the browser speaks; empty if it is not said.
+    pub scheme: &'a str,
+    /// The host that the browser names, with its port.
+    pub host: &'a str,
+    /// Path and query.
+    pub path: &'a str,
+    /// Who is connected to Envoy, unless that has no address.
+    pub source: Option<IpAddr>,
 }
 
 /// What the headers of one family say.
@@ -70,6 +86,26 @@ impl Target {
             Dialect::Envoy => Said::requested(request, rest),
         }?;
         said.target(trust.client(ip, headers), public)
+    }
+
+    /// The same of a request that Envoy describes by a message: `headers` are the browser's, and none of them says what it asks for.
+    ///
+    /// # Errors
+    /// When the peer is not trusted, or what the message says can't be judged.
+    pub fn attributed(
+        attributes: &Attributes<'_>,
+        headers: &HeaderMap,
+        peer: &Peer,
+        trust: &Trust,
+        public: Option<&Origin>,
+    ) -> Result<Self, RelayError> {
+        let ip = peer.addr.ip();
+        if !trust.contains(ip) {
+            return Err(RelayError::Untrusted(ip.to_canonical()));
+        }
+        // What stands before Envoy may be trusted too; `X-Forwarded-For` begins with who connected to it.
+        let client = trust.client(attributes.source.unwrap_or(ip), headers);
+        Said::attributed(attributes, headers)?.target(client, public)
     }
 }
 
@@ -115,6 +151,25 @@ impl<'a> Said<'a> {
         let authority = authority.ok_or(RelayError::Malformed("Host is no host"))?;
         let scheme = Forwarded::scheme(headers).map_err(RelayError::Headers)?;
         Ok(Self { method: request.method().clone(), scheme, authority, port: None, path: rest })
+    }
+
+    /// Envoy over gRPC: what its message says.
+    fn attributed(attributes: &Attributes<'a>, headers: &HeaderMap) -> Result<Self, RelayError> {
+        let Attributes { method, scheme, host, path, source: _ } = *attributes;
+        let authority = Authority::parse(host).ok_or(RelayError::Malformed("Host is no host"))?;
+        let other = only(headers, &header::HOST);
+        let other = other.map_err(|()| RelayError::Malformed("more than one Host, or no text"))?;
+        if other.is_some_and(|other| Authority::parse(other).as_ref() != Some(&authority)) {
+            return Err(RelayError::Malformed(":authority and Host differ"));
+        }
+        let scheme = match scheme {
+            "" => None,
+            named => {
+                let unknown = RelayError::Malformed("the scheme is neither http nor https");
+                Some(Scheme::named(named).ok_or(unknown)?)
+            },
+        };
+        Ok(Self { method: method.clone(), scheme, authority, port: None, path })
     }
 
     fn target(self, client: IpAddr, public: Option<&Origin>) -> Result<Target, RelayError> {

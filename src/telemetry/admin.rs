@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::metrics::Metrics;
 use crate::body::{Body, Response};
@@ -17,25 +15,47 @@ use crate::body::{Body, Response};
 /// How this process is: whether it takes requests, and what is worth a note although it does.
 #[derive(Debug, Default)]
 pub struct Health {
-    serving: AtomicBool,
-    draining: AtomicBool,
+    standing: watch::Sender<Standing>,
     notes: Mutex<BTreeMap<String, String>>,
+}
+
+/// Where a process stands between its beginning and its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It does not take requests yet.
+    #[default]
+    Starting,
+    /// New requests are welcome.
+    Ready,
+    /// Those under way are finished, new ones are not welcome.
+    Draining,
 }
 
 impl Health {
     /// Ready from now on: the listeners are open.
     pub fn serve(&self) {
-        self.serving.store(true, Ordering::Release);
+        self.standing.send_if_modified(|standing| {
+            let begins = *standing == Standing::Starting;
+            if begins {
+                *standing = Standing::Ready;
+            }
+            begins
+        });
     }
 
     /// Not ready any more, for good: the end has been asked for.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.standing.send_replace(Standing::Draining);
     }
 
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
-        self.serving.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
+        *self.standing.borrow() == Standing::Ready
+    }
+
+    /// Tells of each change.
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// Notes what is wrong with `part`, such as `gitlab.main`, without turning red.
@@ -51,10 +71,11 @@ impl Health {
     }
 
     fn report(&self) -> Report {
-        let status = match () {
-            () if self.draining.load(Ordering::Acquire) => "draining",
-            () if self.serving.load(Ordering::Acquire) => "ready",
-            () => "starting",
+        let standing = *self.standing.borrow();
+        let status = match standing {
+            Standing::Starting => "starting",
+            Standing::Ready => "ready",
+            Standing::Draining => "draining",
         };
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         Report { status, notes: notes.clone() }

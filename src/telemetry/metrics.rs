@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-    core::Collector,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use super::{
@@ -102,6 +102,11 @@ const HOOKS: Described = counter(
     &["gitlab", "result"],
     "Hooks that came from GitLab; result is marked, ignored or a refusal's code.",
 );
+const ASSERTIONS_SIGNED: Described = counter(
+    "labgate_assertions_signed_total",
+    &[],
+    "Assertions signed: one for each session, host and half a lifetime in which it is used.",
+);
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",
     &["gitlab", "endpoint", "status"],
@@ -151,6 +156,7 @@ pub const REFERENCE: &[Described] = &[
     STORE_REQUESTS,
     STORE_UP,
     HOOKS,
+    ASSERTIONS_SIGNED,
     GITLAB_REQUESTS,
     GITLAB_DURATION,
     OPEN_CONNECTIONS,
@@ -179,6 +185,7 @@ pub struct Metrics {
     store_requests: IntCounterVec,
     store_up: IntGauge,
     hooks: IntCounterVec,
+    assertions_signed: IntCounter,
     gitlab_requests: IntCounterVec,
     gitlab_duration: HistogramVec,
     open_connections: IntGauge,
@@ -208,6 +215,7 @@ impl Metrics {
             store_requests: counters(&registry, STORE_REQUESTS),
             store_up: store_up(&registry),
             hooks: counters(&registry, HOOKS),
+            assertions_signed: count(&registry, ASSERTIONS_SIGNED),
             gitlab_requests: counters(&registry, GITLAB_REQUESTS),
             gitlab_duration: histograms(&registry, GITLAB_DURATION),
             open_connections: single(&registry, OPEN_CONNECTIONS),
@@ -270,6 +278,11 @@ impl Metrics {
     /// A hook came for the GitLab of this table name; `result` is `marked`, `ignored` or a refusal's code.
     pub fn hook(&self, gitlab: &str, result: &'static str) {
         self.hooks.with_label_values(&[gitlab, result]).inc();
+    }
+
+    /// An assertion was signed.
+    pub fn assertion_signed(&self) {
+        self.assertions_signed.inc();
     }
 
     /// A request to GitLab is over; no status if there was no answer.
@@ -358,6 +371,10 @@ fn opts(what: Described) -> Opts {
 
 fn counters(registry: &Registry, what: Described) -> IntCounterVec {
     register(registry, IntCounterVec::new(opts(what), what.labels))
+}
+
+fn count(registry: &Registry, what: Described) -> IntCounter {
+    register(registry, IntCounter::with_opts(opts(what)))
 }
 
 fn histograms(registry: &Registry, what: Described) -> HistogramVec {

@@ -13,7 +13,7 @@ mod route_metrics;
 
 pub use self::{
     access::{Access, Audit, AuditEvent, Decision},
-    admin::{Admin, Health},
+    admin::{Admin, Health, Standing},
     log::{LogError, LogGuard, causes, start_logging},
     metrics::{Described, Metrics, REFERENCE},
     request_id::{RequestId, RequestIds},

@@ -217,6 +217,7 @@ fn metrics_are_those_that_the_docs_name() {
         "store_requests_total{operation,result}",
         "store_up",
         "hooks_total{gitlab,result}",
+        "assertions_signed_total",
         "gitlab_requests_total{gitlab,endpoint,status}",
         "gitlab_request_duration_seconds{gitlab,endpoint}",
         "open_connections",

@@ -9,13 +9,17 @@
     reason = "helpers of tests, which clippy does not take for tests, may fail them"
 )]
 
+mod api;
+mod assertion;
 mod bad_input;
 mod browser;
 mod cli;
 mod deploy;
 mod drain;
+mod envoy;
 mod expiry;
 mod explain;
+mod ext_authz;
 mod facts;
 mod forward_auth;
 #[path = "../fronts/mod.rs"]

@@ -4,15 +4,16 @@ use labgate::{demo::gitlab::UserState, telemetry::REFERENCE};
 
 use crate::support::Setup;
 
-/// What is zero while nothing is open, no limit is reached and no store is shared, and neither hook nor tunnel is there (`it::hooks` and `it::tunnels`
-/// count those).
-const QUIET: [&str; 6] = [
+/// What is zero while nothing is open, no limit is reached and no store is shared, and neither hook, tunnel nor assertion is there
+/// (`it::hooks`, `it::tunnels` and `it::assertion` count those).
+const QUIET: [&str; 7] = [
     "labgate_store_requests_total",
     "labgate_open_connections",
     "labgate_open_tunnels",
     "labgate_tunnels_closed_total",
     "labgate_limits_reached_total",
     "labgate_hooks_total",
+    "labgate_assertions_signed_total",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ pub use self::{
     url::parse_origin,
 };
 pub(super) use self::{
-    network::{networks, socket_address},
+    network::{networks, optional_socket_address, socket_address},
     path::prefix,
     url::{
         base as base_url, one as one_upstream, optional_base as optional_base_url, optional_origin,

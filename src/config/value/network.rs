@@ -13,6 +13,13 @@ pub(in crate::config) fn socket_address<'de, D: Deserializer<'de>>(
     address(&text).map_err(D::Error::custom)
 }
 
+/// The same, of something that is off unless it is set.
+pub(in crate::config) fn optional_socket_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    socket_address(from).map(Some)
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     match text.parse() {
         Ok(address) => Ok(address),

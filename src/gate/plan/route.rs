@@ -50,6 +50,7 @@ impl Draft<'_> {
             upstream: upstream.flatten(),
             sign_in_page: route.sign_in_page,
             hide_rules: route.hide_rules,
+            access_token: route.access_token,
         };
         Some(Entry {
             host: route.host.clone(),

@@ -14,6 +14,13 @@ impl Draft<'_> {
             );
         }
         self.sign_in_host();
+        if server.ext_authz.is_some() && server.trusted_proxies.0.is_empty() {
+            self.warn(
+                "server.ext_authz",
+                "nobody may ask there",
+                "name the networks of Envoy in `server.trusted_proxies`",
+            );
+        }
         let any_host = self.config.route.iter().any(|route| route.host.is_none());
         if server.public_url.is_none() && any_host {
             self.advise(

@@ -30,7 +30,7 @@ const KNOWN: [&str; 15] = [
 impl HeaderTable {
     /// Every name that an answer carries, the `X-Auth-Request-*` twin after each `X-Forwarded-*`.
     pub fn answered(&self) -> impl Iterator<Item = HeaderName> {
-        let names = self.written.iter().map(|(name, _)| name);
+        let names = self.written().map(|(name, _)| name);
         names.flat_map(|name| std::iter::once(name.clone()).chain(self.twin(name)))
     }
 
@@ -41,14 +41,42 @@ impl HeaderTable {
         names.filter(move |name| !answered.iter().any(|known| same(known.as_str(), name)))
     }
 
-    /// Sets in `answer` what [`Self::render`] gave, empty values for the rest; true if a list was cut short for want of room.
-    pub fn tell(&self, rendered: &[(HeaderName, HeaderValue)], answer: &mut HeaderMap) -> bool {
+    /// Sets in `answer` what [`Self::render`] and [`Self::render_passing`] gave, empty values for the rest; true if a list was cut short for want of room. What
+    /// passes is told whole, for a part of it is worth nothing, and takes its room from the rest.
+    pub fn tell(
+        &self,
+        rendered: &[(HeaderName, HeaderValue)],
+        passing: &[(HeaderName, HeaderValue)],
+        answer: &mut HeaderMap,
+    ) -> bool {
         let length = |(_, value): &(HeaderName, HeaderValue)| value.len();
+        let room = ROOM.saturating_sub(passing.iter().map(length).sum());
         // Each may come twice, and all names together take some hundred bytes.
         let whole: usize = rendered.iter().map(length).sum();
-        let longest = if whole * 2 <= ROOM { ROOM } else { LONGEST };
+        let longest = if whole * 2 <= room { ROOM } else { LONGEST.min(room / 4) };
+        self.tell_up_to(longest, rendered, passing, answer)
+    }
+
+    /// The same for a proxy that has room for all of it.
+    pub fn tell_all(
+        &self,
+        rendered: &[(HeaderName, HeaderValue)],
+        passing: &[(HeaderName, HeaderValue)],
+        answer: &mut HeaderMap,
+    ) {
+        self.tell_up_to(usize::MAX, rendered, passing, answer);
+    }
+
+    /// Whether a list was cut.
+    fn tell_up_to(
+        &self,
+        longest: usize,
+        rendered: &[(HeaderName, HeaderValue)],
+        passing: &[(HeaderName, HeaderValue)],
+        answer: &mut HeaderMap,
+    ) -> bool {
         let mut was_cut = false;
-        for (name, _) in &self.written {
+        for (name, _) in self.written() {
             let value = rendered.iter().find(|(other, _)| other == name).map(|(_, value)| value);
             let value = match value {
                 Some(value) if value.len() > longest => {
@@ -56,7 +84,10 @@ impl HeaderTable {
                     cut(value, longest)
                 },
                 Some(value) => value.clone(),
-                None => HeaderValue::from_static(""),
+                None => passing
+                    .iter()
+                    .find(|(other, _)| other == name)
+                    .map_or(HeaderValue::from_static(""), |(_, value)| value.clone()),
             };
             if let Some(twin) = self.twin(name) {
                 answer.insert(twin, value.clone());
@@ -69,7 +100,7 @@ impl HeaderTable {
     /// What users of oauth2-proxy call `name`, unless the table has that for itself.
     fn twin(&self, name: &HeaderName) -> Option<HeaderName> {
         let twin = TWINS.into_iter().find(|(other, _)| other == name).map(|(_, twin)| twin)?;
-        let is_taken = self.written.iter().any(|(other, _)| same(other.as_str(), twin.as_str()));
+        let is_taken = self.written().any(|(other, _)| same(other.as_str(), twin.as_str()));
         (!is_taken).then_some(twin)
     }
 }
@@ -119,7 +150,7 @@ mod tests {
         let table = table(&["X-Forwarded-User", "X-Forwarded-Email", "X-Mine"]);
         let user = HeaderName::from_static("x-forwarded-user");
         let mut answer = HeaderMap::new();
-        assert!(!table.tell(&[(user, HeaderValue::from_static("ada"))], &mut answer));
+        assert!(!table.tell(&[(user, HeaderValue::from_static("ada"))], &[], &mut answer));
         for (name, value) in [
             ("x-forwarded-user", "ada"),
             ("x-auth-request-user", "ada"),
@@ -142,7 +173,7 @@ mod tests {
             (HeaderName::from_static("x-auth-request-user"), HeaderValue::from_static("other")),
         ];
         let mut answer = HeaderMap::new();
-        table.tell(&rendered, &mut answer);
+        table.tell(&rendered, &[], &mut answer);
         assert_eq!(
             (&answer["x-forwarded-user"], &answer["x-auth-request-user"]),
             (&HeaderValue::from_static("one"), &HeaderValue::from_static("other"))
@@ -159,13 +190,33 @@ mod tests {
             (HeaderName::from_static("x-forwarded-user"), HeaderValue::from_static("ada")),
         ];
         let mut answer = HeaderMap::new();
-        assert!(table.tell(&rendered, &mut answer));
+        assert!(table.tell(&rendered, &[], &mut answer));
         let told = answer["x-forwarded-groups"].to_str().unwrap();
         assert!(told.split(',').eq(groups.iter().take(told.split(',').count())), "{told}");
         assert_eq!(answer["x-auth-request-groups"], told);
         let size: usize =
             answer.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         assert!(size < 3600, "{size}");
+    }
+
+    #[test]
+    fn an_assertion_is_told_whole_and_takes_its_room_from_lists() {
+        let groups: Vec<_> = (0..100).map(|number| format!("acme/team-{number}")).collect();
+        let long = HeaderValue::from_str(&groups.join(",")).unwrap();
+        let says = [("X-Forwarded-Groups", "groups"), ("X-Labgate-Assertion", "assertion")];
+        let says = says.map(|(name, claim)| (name.to_owned(), claim.to_owned()));
+        let table = HeaderTable::new(&says.into()).unwrap();
+        let rendered = [(HeaderName::from_static("x-forwarded-groups"), long.clone())];
+        let whole = HeaderValue::from_str(&"a".repeat(2000)).unwrap();
+        let assertion = [(HeaderName::from_static("x-labgate-assertion"), whole.clone())];
+        let mut answer = HeaderMap::new();
+        assert!(table.tell(&rendered, &assertion, &mut answer));
+        assert_eq!(answer["x-labgate-assertion"], whole);
+        assert!(answer["x-forwarded-groups"].len() < 300);
+        // Without one, or with nobody, the name is there all the same.
+        assert!(!table.tell(&rendered, &[], &mut answer));
+        assert_eq!(answer["x-labgate-assertion"], "");
+        assert_eq!(answer["x-forwarded-groups"], long);
     }
 
     #[test]

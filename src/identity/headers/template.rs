@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+use http::HeaderValue;
+
+use super::Passing;
 use crate::identity::Identity;
 
 /// Pieces in order, at least one of them a claim.
@@ -24,9 +27,11 @@ enum Claim {
     Groups,
     GitLab,
     Kind,
+    Assertion,
+    AccessToken,
 }
 
-const CLAIMS: [(&str, Claim); 7] = [
+const CLAIMS: [(&str, Claim); 9] = [
     ("sub", Claim::Sub),
     ("username", Claim::Username),
     ("email", Claim::Email),
@@ -34,21 +39,41 @@ const CLAIMS: [(&str, Claim); 7] = [
     ("groups", Claim::Groups),
     ("gitlab", Claim::GitLab),
     ("kind", Claim::Kind),
+    ("assertion", Claim::Assertion),
+    ("access_token", Claim::AccessToken),
 ];
 
 /// Claims that the contract names and this version can't tell.
-const LATER: [&str; 5] = ["access_token", "assertion", "project_path", "ref", "environment"];
+const LATER: [&str; 3] = ["project_path", "ref", "environment"];
 
 impl Template {
+    /// Whether it says an assertion.
+    pub(super) fn asserts(&self) -> bool {
+        self.0.contains(&Piece::Claim(Claim::Assertion))
+    }
+
+    /// Whether it says an access token.
+    pub(super) fn tells_token(&self) -> bool {
+        self.0.contains(&Piece::Claim(Claim::AccessToken))
+    }
+
     /// The value for `identity`, encoded; none if a claim in it is empty.
-    pub(super) fn render(&self, identity: &Identity) -> Option<String> {
+    pub(super) fn render(&self, identity: &Identity, passing: &Passing<'_>) -> Option<HeaderValue> {
+        match (self.0.as_slice(), passing.assertion) {
+            // The usual one is ready.
+            ([Piece::Claim(Claim::Assertion)], assertion) => assertion.cloned(),
+            _ => HeaderValue::try_from(self.text(identity, passing)?).ok(),
+        }
+    }
+
+    fn text(&self, identity: &Identity, passing: &Passing<'_>) -> Option<String> {
         let mut out = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Claim(claim) => {
                     let start = out.len();
-                    claim.write(identity, &mut out);
+                    claim.write(identity, passing, &mut out);
                     if out.len() == start {
                         return None;
                     }
@@ -60,15 +85,19 @@ impl Template {
 }
 
 impl Claim {
-    fn write(self, identity: &Identity, out: &mut String) {
+    fn write(self, identity: &Identity, passing: &Passing<'_>, out: &mut String) {
         match self {
             Self::Sub => encode(&identity.sub, false, out),
             Self::Username => encode(&identity.username, false, out),
             Self::Email => encode(identity.email.as_deref().unwrap_or_default(), false, out),
             Self::Name => encode(&identity.name, false, out),
             Self::GitLab => encode(&identity.gitlab, false, out),
-            // Sessions of browsers are the only callers that there are.
-            Self::Kind => out.push_str("browser"),
+            Self::Kind => out.push_str(identity.kind()),
+            Self::Assertion => {
+                let text = passing.assertion.and_then(|value| value.to_str().ok());
+                encode(text.unwrap_or_default(), false, out);
+            },
+            Self::AccessToken => encode(passing.access_token.unwrap_or_default(), false, out),
             Self::Groups => {
                 let paths = identity.groups.iter().map(|group| group.path.as_str());
                 for (place, path) in paths.filter(|path| !path.is_empty()).enumerate() {

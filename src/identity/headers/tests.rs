@@ -9,7 +9,7 @@ fn table(entries: &[(&str, &str)]) -> Result<HeaderTable, Vec<HeaderTableError>>
 }
 
 fn default_table() -> HeaderTable {
-    HeaderTable::new(&config::Identity::default().headers).unwrap()
+    HeaderTable::new(&config::Identity::default().table()).unwrap()
 }
 
 fn alice() -> Identity {
@@ -271,8 +271,8 @@ fn what_cannot_be_a_table_is_told_entry_by_entry() {
         ("user", "unknown claim `user`"),
         ("", "unknown claim ``"),
         ("Username", "unknown claim `Username`"),
-        ("access_token", "not available in this version"),
-        ("{assertion}", "not available in this version"),
+        ("project_path", "not available in this version"),
+        ("{environment}", "not available in this version"),
         ("{username", "no counterpart"),
         ("username}", "no counterpart"),
         ("{user{name}}", "unknown claim `user{name`"),

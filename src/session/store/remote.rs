@@ -134,14 +134,24 @@ impl Remote {
         Ok((overlay, seen))
     }
 
+    /// The newest copy of the session of this alias, if it is there and can be read.
+    pub(super) async fn named(&self, alias: &str) -> Option<Arc<Session>> {
+        self.fetch_named(alias).await.ok().flatten()
+    }
+
     /// The newest copy, if it is there and can be read: one that a removed key has sealed is as good as none.
     async fn fetch(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
-        let key = self.key(id);
+        let found = self.fetch_named(&hash(id)).await?;
+        Ok(found.filter(|session| session.id == *id))
+    }
+
+    async fn fetch_named(&self, alias: &str) -> Result<Option<Arc<Session>>, Unavailable> {
+        let key = self.key_of(&format!("s:{alias}"));
         let sealed = self.link.run(cmd("HGET").arg(&key).arg("v")).await;
         let sealed: Option<String> = self.count("fetch", sealed)?;
         let open = |sealed: String| {
             let opened = self.keys.load().open(Purpose::Store, "session", &key, &sealed).ok()?;
-            payload::decode(&opened.bytes).ok().filter(|session| session.id == *id)
+            payload::decode(&opened.bytes).ok().filter(|session| hash(&session.id) == alias)
         };
         Ok(sealed.and_then(open).map(Arc::new))
     }
@@ -401,9 +411,7 @@ impl std::fmt::Debug for Remote {
 
 /// The name of a session in Redis; what logs say of it is how this begins.
 pub(super) fn hash(id: &SessionId) -> String {
-    let digest = id.digest();
-    let half = digest.first_chunk().expect("16 of 32 bytes");
-    format!("{:032x}", u128::from_be_bytes(*half))
+    id.alias()
 }
 
 fn script(text: &str) -> Script {

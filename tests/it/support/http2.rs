@@ -20,7 +20,7 @@ use super::{
 /// One connection.
 #[derive(Debug, Clone)]
 pub struct Http2 {
-    sender: SendRequest<Full<Bytes>>,
+    pub sender: SendRequest<Full<Bytes>>,
 }
 
 impl Http2 {

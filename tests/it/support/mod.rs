@@ -6,7 +6,8 @@
 mod balancer;
 mod browser;
 mod client;
-mod daemon;
+pub mod daemon;
+pub mod envoy;
 mod front;
 pub mod http2;
 mod process;

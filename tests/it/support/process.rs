@@ -127,6 +127,12 @@ impl Process {
         (at("listen"), at("admin"))
     }
 
+    /// Where Envoy asks.
+    pub async fn ext_authz(&self) -> SocketAddr {
+        let line = self.logged("its start", |line| line["message"] == "labgate serves").await;
+        line["ext_authz"].as_str().expect("it is on").parse().expect("an address")
+    }
+
     /// Sends the signal of this name, such as `HUP`.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.pid());

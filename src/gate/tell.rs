@@ -1,0 +1,135 @@
+//! What upstreams are told about the user: the headers of `[identity.headers]`, the assertion and the access token among them.
+//!
+//! ```text
+//! lasting   username, groups …    rendered once for a session's cookie
+//! passing   assertion             signed once for a session, an origin and half a lifetime, then ready
+//!           access_token          as the session has it, on routes that ask for it
+//! ```
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Gate, Permit, ready::Ready};
+use crate::{
+    clock::Timestamp,
+    identity::{Asserted, AssertionError, Assertions, Identity, Occasion, Passing},
+    refusal::Refusal,
+    session::Session,
+    target::Target,
+};
+
+/// Signs assertions and keeps those that can be handed on again.
+#[derive(Debug)]
+pub(super) struct Asserting {
+    assertions: Assertions,
+    ready: Ready,
+}
+
+impl Asserting {
+    /// What an assertion of labgate's own says.
+    pub(super) fn read(&self, text: &str, now: Timestamp) -> Result<Asserted, AssertionError> {
+        self.assertions.read(text, now)
+    }
+
+    pub(super) fn new(assertions: Assertions) -> Self {
+        Self { assertions, ready: Ready::default() }
+    }
+
+    /// The public keys as a JWKS document.
+    pub(super) fn published(&self) -> &str {
+        self.assertions.published()
+    }
+}
+
+impl Gate {
+    /// Says in `headers`, from which everything like it was stripped, who holds `permit`; nothing if nobody does.
+    ///
+    /// # Errors
+    /// When an assertion is wanted and can't be made: an application that relies on it must not be asked without.
+    pub(super) fn tell(
+        &self,
+        permit: &Permit<'_>,
+        target: &Target,
+        now: Timestamp,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Refusal> {
+        let who = permit.who();
+        let Some(identity) = who.identity() else { return Ok(()) };
+        for (name, value) in who.told.get_or_init(|| self.headers.render(identity)) {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers.extend(self.passing(permit, target, now)?);
+        Ok(())
+    }
+
+    /// The headers that say who holds `permit` in what passes: the assertion and the access token.
+    ///
+    /// # Errors
+    /// As [`Self::tell`].
+    pub(super) fn passing(
+        &self,
+        permit: &Permit<'_>,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        let Some(session) = permit.who().session.as_ref().filter(|_| self.headers.has_passing())
+        else {
+            return Ok(Vec::new());
+        };
+        let assertion = match &self.asserting {
+            Some(asserting) if self.headers.asserts() => {
+                Some(self.assertion(asserting, session, target, now)?)
+            },
+            Some(_) | None => None,
+        };
+        let tokens = &session.tokens;
+        let good = permit.route().access_token && now < tokens.expires;
+        let passing = Passing {
+            assertion: assertion.as_ref(),
+            access_token: good.then(|| tokens.access.as_str()),
+        };
+        Ok(self.headers.render_passing(&session.identity, passing).collect())
+    }
+
+    /// An assertion for the host of `target` that is good for another half of its lifetime.
+    fn assertion(
+        &self,
+        asserting: &Asserting,
+        session: &Arc<Session>,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<HeaderValue, Refusal> {
+        if let Some(ready) = asserting.ready.get(session, &target.origin, now) {
+            return Ok(ready);
+        }
+        let made = self.signed(&asserting.assertions, session, &session.identity, target, now);
+        let (value, until) = made.map_err(Refusal::Internal)?;
+        self.shared.metrics.assertion_signed();
+        if !self.apis.is_empty() {
+            // Whoever shows it asks GitLab with this session's token.
+            self.shared.store.remember(session);
+        }
+        asserting.ready.put(session, &target.origin, value.clone(), now, until);
+        Ok(value)
+    }
+
+    fn signed(
+        &self,
+        assertions: &Assertions,
+        session: &Session,
+        identity: &Identity,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<(HeaderValue, Timestamp), Box<dyn std::error::Error + Send + Sync>> {
+        let issuer = self.public.as_ref().unwrap_or(&target.origin).to_string();
+        let occasion = Occasion {
+            issuer: &issuer,
+            audience: &target.origin.host,
+            session: &session.id.alias(),
+            id: self.shared.random.bytes()?,
+            now,
+        };
+        Ok(assertions.sign(identity, &occasion)?)
+    }
+}
