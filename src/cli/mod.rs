@@ -13,6 +13,7 @@ mod ci_claims;
 mod demo;
 mod dev_gitlab;
 mod explain;
+mod front;
 mod health;
 mod keygen;
 mod run;
@@ -65,6 +66,8 @@ enum Command {
     Check,
     /// Tell which route and rule a user would meet at a URL, and why; ends with 0 if they would pass, with 1 if not.
     Explain(explain::Arguments),
+    /// Print the configuration of a front proxy that asks this labgate about each request.
+    Front(front::Arguments),
     /// Make a key, ready for a secret file.
     Keygen(keygen::Arguments),
     /// Show who is signed in, or end sessions, where replicas share a store.
@@ -97,6 +100,7 @@ pub fn main(
         Command::DevGitlab(arguments) => dev_gitlab::run(&arguments),
         Command::Check => check::run(path, &env),
         Command::Explain(arguments) => explain::run(&arguments, path, &env),
+        Command::Front(arguments) => front::run(&arguments, path, &env),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sessions(arguments) => sessions::run(&arguments, path, &env),
         Command::Health => health::run(path, &env),

@@ -116,12 +116,12 @@ impl Gate {
                 self.refusal(target, headers, permit.route(), permit.who(), reason)
             })?;
         }
+        self.keep(&permit, now);
+        if question.redirects && self.should_renew(question, &permit, target, headers, now) {
+            return Err(Refusal::Renew(self.renew_url(target, permit.route())));
+        }
         if question.whole {
             return Err(FrontTrouble::Unused.into());
-        }
-        self.keep(&permit, now);
-        if question.redirects && self.should_renew(&permit, target, headers, now) {
-            return Err(Refusal::Renew(self.renew_url(target, permit.route())));
         }
         let passing = self.passing(&permit, target, now)?;
         let who = permit.who();
@@ -179,16 +179,23 @@ impl Gate {
     /// Whether the browser should fetch a cookie first: it is a person who looks at a page, and not just sent to do so.
     fn should_renew(
         &self,
+        question: &Question,
         permit: &Permit<'_>,
         target: &Target,
         headers: &HeaderMap,
         now: Timestamp,
     ) -> bool {
+        let renewals = &self.shared.renewals;
+        let may = |id| match question.whole {
+            // nginx was told so a moment ago, and asks what to tell the browser.
+            true => renewals.may_tell(id, now),
+            false => renewals.may(id, now),
+        };
         let who = permit.who();
         who.cookie == CookieState::Outdated
             && target.method == Method::GET
             && respond::is_navigation(&target.method, headers)
-            && who.session.as_ref().is_some_and(|session| self.shared.renewals.may(session.id, now))
+            && who.session.as_ref().is_some_and(|session| may(session.id))
     }
 
     /// Where a browser that asks for `target` fetches its cookie.

@@ -13,6 +13,7 @@ mod tokens;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -98,6 +99,16 @@ impl Plan {
         let routes = self.config.route.iter().filter(|route| route.admits(name));
         let origins = routes.flat_map(|route| self.origins(route.host.as_ref()));
         origins.map(|origin| redirect_uri(&origin, &self.config.server.prefix)).collect()
+    }
+
+    /// The headers that say who somebody is.
+    pub fn identity_headers(&self) -> &HeaderTable {
+        &self.headers
+    }
+
+    /// Whether a peer at `addr` may ask for a front proxy.
+    pub fn trusts(&self, addr: IpAddr) -> bool {
+        self.trust.contains(addr)
     }
 
     /// Where the GitLab called `name` sends its hooks, if it may send any.

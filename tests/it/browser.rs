@@ -15,3 +15,5 @@ mod hosts;
 mod journeys;
 mod pictures;
 mod terminal;
+
+pub use self::driver::Chromium;

@@ -515,6 +515,30 @@ async fn nginx_gets_the_whole_answer_for_its_error_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nginx_tells_a_browser_to_fetch_its_cookie_and_tells_it_once() {
+    let lab = setup().start().await;
+    lab.gitlab.set_access_token_lifetime(7200);
+    let old = lab.signed_in("alice").await.session();
+    lab.clock.turn(7150);
+    let navigation = Arrived::get("/echo/team").navigation().cookie(&old);
+    assert_eq!(
+        Arrived::get("/echo/team").cookie(&old).ask(Dialect::Caddy, lab.app.addr()).await.status,
+        200
+    );
+    let (verdict, answer) = ("/oauth2/auth/nginx", "/oauth2/auth/nginx/answer");
+    let ask = async |endpoint| {
+        send(lab.app.addr(), navigation.question_at(Dialect::Nginx, endpoint)).await
+    };
+    assert_eq!(ask(verdict).await.status, 401);
+    let whole = ask(answer).await;
+    assert_eq!(whole.status, 302);
+    assert!(whole.header("location").contains("/oauth2/renew?rd="), "{:?}", whole.headers);
+    // It did not keep the cookie: from now on it is let in as it is, and not sent round.
+    assert_eq!(ask(verdict).await.status, 200);
+    assert_eq!(ask(answer).await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gitlab_silent_for_too_long_is_503_in_every_dialect() {
     let lab = setup().session("recheck_timeout = \"1s\"\n").start().await;
     let alice = lab.signed_in("alice").await.session();

@@ -23,6 +23,8 @@ mod explain;
 mod ext_authz;
 mod facts;
 mod forward_auth;
+#[path = "../fronts/mod.rs"]
+mod fronts;
 mod hand_over;
 mod headers;
 mod hooks;

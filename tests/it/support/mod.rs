@@ -38,7 +38,7 @@ use tokio::{
 pub use self::{
     browser::{Browser, Page},
     client::{Answer, send, send_raw},
-    daemon::free,
+    daemon::{Daemon, free},
     front::Arrived,
     http2::Http2,
     process::{Process, appears, check, labgate, outcome},
