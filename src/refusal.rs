@@ -2,6 +2,7 @@
 //!
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
+mod api;
 mod front;
 mod lost;
 mod token;
@@ -13,6 +14,7 @@ use http::{Method, StatusCode};
 use tracing::Level;
 
 pub use self::{
+    api::ApiTrouble,
     front::FrontTrouble,
     lost::Lost,
     token::{Cause, TokenTrouble},
@@ -183,30 +185,6 @@ pub enum HookTrouble {
     },
 }
 
-/// Why an application's call of GitLab's API was not passed on.
-#[derive(Debug)]
-pub enum ApiTrouble {
-    /// The configuration does not list the method.
-    Method,
-    /// The path is not below `/api/`, or could be read as one that is not.
-    Path,
-    /// A parameter would bring another token, user or method in; its name.
-    Parameter(&'static str),
-    /// The body could bring in another method.
-    Form,
-    /// The assertion is missing, or no good one; why.
-    Assertion(&'static str),
-    /// The session that the assertion names has ended, or is not known here.
-    Session,
-    /// GitLab gave no answer.
-    Unanswered {
-        /// When to try again, if it was not even asked.
-        retry_after: Option<Duration>,
-        /// What came in its way.
-        source: BoxError,
-    },
-}
-
 /// Why an application did not do its part.
 #[derive(Debug)]
 pub enum UpstreamTrouble {
@@ -257,12 +235,8 @@ impl Refusal {
             Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
             Self::Hook(HookTrouble::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Api(ApiTrouble::Unanswered { retry_after: None, .. }) => StatusCode::BAD_GATEWAY,
-            Self::Api(ApiTrouble::Unanswered { retry_after: Some(_), .. }) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            },
+            Self::Api(trouble) => trouble.status(),
             Self::Forbidden(_)
-            | Self::Api(_)
             | Self::CrossSite
             | Self::Attempt(
                 Attempt::Denied
@@ -430,27 +404,6 @@ impl Attempt {
             | Self::Account(_)
             | Self::UnknownGitLab => Fault::Client,
         }
-    }
-}
-
-impl ApiTrouble {
-    /// A stable word for logs, metrics and problem documents.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Method => "api_method",
-            Self::Path => "api_path",
-            Self::Parameter(_) => "api_parameter",
-            Self::Form => "api_form",
-            Self::Assertion(_) => "api_assertion",
-            Self::Session => "api_session",
-            Self::Unanswered { .. } => "api_unanswered",
-        }
-    }
-}
-
-impl From<ApiTrouble> for Refusal {
-    fn from(trouble: ApiTrouble) -> Self {
-        Self::Api(trouble)
     }
 }
 

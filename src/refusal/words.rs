@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{ApiTrouble, Attempt, HookTrouble, Refusal, UpstreamTrouble};
+use super::{Attempt, HookTrouble, Refusal, UpstreamTrouble};
 
 /// What a stranger may read about a refusal, in plain sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,49 +123,6 @@ impl Refusal {
                 "Something went wrong here",
                 "This is a fault of the server, not yours.",
                 "Try again. If it stays, tell whoever runs this site, and give them the request id below.",
-            )
-            .operator("The log has the cause under this request id."),
-        }
-    }
-}
-
-impl ApiTrouble {
-    fn words(&self) -> Words {
-        let refused = |detail| {
-            Words::new(
-                "This call is not passed on",
-                detail,
-                "See what the operator allows the application to ask of GitLab.",
-            )
-        };
-        match self {
-            Self::Method => refused("Its method is not among those that may be used here.")
-                .operator("`gitlab.NAME.api.methods` lists the methods that pass."),
-            Self::Path => {
-                refused("Only paths below /api/ are, and none that can be read as leading out of it.")
-            },
-            Self::Parameter(name) => refused("")
-                .detail(format!("The parameter `{name}` is not the application's to set here.")),
-            Self::Form => refused(
-                "A form could ask for another method than its own; send JSON, or a body of no kind at all.",
-            )
-            .operator("With PUT, PATCH and DELETE in `gitlab.NAME.api.methods` forms pass too."),
-            Self::Assertion(why) => Words::new(
-                "The call says for whom it is in no way that counts",
-                "",
-                "Send the X-Labgate-Assertion that came with the request of that person, and only while it is fresh.",
-            )
-            .detail(format!("Its X-Labgate-Assertion can't be used: {why}.")),
-            Self::Session => Words::new(
-                "The session is over",
-                "The person for whom the application asks has signed out, or may not come in any more.",
-                "Wait for their next request.",
-            )
-            .operator("Sessions without a store of their own are known to the labgate that signed the assertion, until it restarts."),
-            Self::Unanswered { .. } => Words::new(
-                "GitLab does not answer",
-                "The call was allowed, but there is no answer of GitLab's.",
-                "Try again in a moment.",
             )
             .operator("The log has the cause under this request id."),
         }
