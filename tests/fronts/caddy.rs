@@ -1,4 +1,4 @@
-//! Caddy.
+//! Before labgate: real Caddys, which ask by `forward_auth`.
 
 use super::{front::Kind, people, strangers, time, wire};
 

@@ -1,4 +1,4 @@
-//! Envoy.
+//! Before labgate: a real Envoy, which asks by `ext_authz` over HTTP.
 
 use super::{front::Kind, people, strangers, time, wire};
 

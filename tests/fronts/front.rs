@@ -138,7 +138,7 @@ fn printed(root: &Path, kind: Kind, at: SocketAddr, listen: SocketAddr, more: &[
     text
 }
 
-/// A program from Debian, or from what `tests/run` brings from PyPI.
+/// A program from Debian, or from what `tests/run` brings from `PyPI`.
 pub fn tool(path: &str, name: &str) -> PathBuf {
     let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(path);
     if brought.exists() { brought } else { name.into() }

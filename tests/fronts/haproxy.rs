@@ -1,4 +1,4 @@
-//! Haproxy.
+//! Before labgate: a real `HAProxy`, which asks by the printed script.
 
 use super::{
     front::{Front, Kind},
@@ -62,7 +62,7 @@ async fn a_labgate_that_hangs_lets_nobody_in() {
     time::labgate_hangs(Kind::Haproxy).await;
 }
 
-/// HAProxy goes on with a request whose script has failed: the line after it is what holds.
+/// `HAProxy` goes on with a request whose script has failed: the line after it is what holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_fails_lets_nobody_in() {
     let yard = Yard::open(Kind::Haproxy).await;

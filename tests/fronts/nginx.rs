@@ -1,4 +1,4 @@
-//! Nginx.
+//! Before labgate: a real nginx, which asks by `auth_request`.
 
 use super::{front::Kind, people, strangers, time, wire};
 
