@@ -235,7 +235,8 @@ async fn its_verdict_is_that_of_the_proxy() {
         ("/nowhere", "GET", 404, 1),
         ("/p/0/../1", "GET", 401, 1),
         ("/P/1", "GET", 404, 1),
-        ("/oauth2/sign_in", "GET", 302, 0),
+        // A script begins no sign-in there.
+        ("/oauth2/sign_in", "GET", 401, 0),
     ] {
         let (ended, out, err) = explain(&config, &["--url", url, "--method", method]);
         assert_eq!(ended, code, "{url}: {out}{err}");

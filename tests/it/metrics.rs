@@ -4,9 +4,9 @@ use labgate::{demo::gitlab::UserState, telemetry::REFERENCE};
 
 use crate::support::Setup;
 
-/// What is zero while nothing is open, no limit is reached and no store is shared, and neither hook, tunnel nor assertion is there
-/// (`it::hooks`, `it::tunnels` and `it::assertion` count those).
-const QUIET: [&str; 7] = [
+/// What is zero while nothing is open, no limit is reached and no store is shared, and neither hook, tunnel, assertion, token nor second host is there
+/// (`it::hooks`, `it::tunnels`, `it::assertion`, `it::tokens` and `it::hand_over` count those).
+const QUIET: [&str; 9] = [
     "labgate_store_requests_total",
     "labgate_open_connections",
     "labgate_open_tunnels",
@@ -14,6 +14,8 @@ const QUIET: [&str; 7] = [
     "labgate_limits_reached_total",
     "labgate_hooks_total",
     "labgate_assertions_signed_total",
+    "labgate_hand_overs_total",
+    "labgate_token_checks_total",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
