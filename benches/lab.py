@@ -82,19 +82,21 @@ def start(lab):
     if lab.only_nginx:
         return [*targets, ("nginx again", *targets[0][1:])]
 
-    gitlab_port, port, admin_port = free_ports(3)
+    gitlab_port, port, admin_port, grpc_port = free_ports(4)
     public = f"http://127.0.0.1:{port}"
     lab.run(lab.beside, lab.binary, "dev-gitlab", f"--listen=127.0.0.1:{gitlab_port}", f"--external-url=http://127.0.0.1:{gitlab_port}",
         "--client-id=bench", "--client-secret=bench-secret-of-this-run", f"--redirect-uri={public}/oauth2/callback")
     wait_for(gitlab_port, lab.processes, lab.patience)
     key = subprocess.run([lab.binary, "keygen", "session"], check=True, capture_output=True, text=True).stdout.strip()
+    asked = f'''trusted_proxies = ["127.0.0.1/32"]
+        ext_authz = "127.0.0.1:{grpc_port}"''' if lab.checks else ""
     config = folder / "labgate.toml"
     config.write_text(f"""
         [server]
         listen = "127.0.0.1:{port}"
         admin = "127.0.0.1:{admin_port}"
         public_url = "{public}"
-        {'trusted_proxies = ["127.0.0.1/32"]' if lab.checks else ""}
+        {asked}
         [gitlab.bench]
         base_url = "http://127.0.0.1:{gitlab_port}"
         client_id = "bench"
@@ -124,12 +126,57 @@ def start(lab):
         targets += checked(lab, port, upstream_port, labgate, cookie)
     for name, url, headers, _ in targets:
         expect(name, url, headers, 0 if name == CHECK else 1024)
+    if lab.checks:
+        wait_for(grpc_port, lab.processes, lab.patience)
+        targets.append((GRPC, f"grpc://127.0.0.1:{grpc_port}", question(folder, port, cookie), labgate.pid))
+        expect_allowed(*targets[-1][1:3])
     if status(f"{public}/1k") != 401:
         sys.exit("labgate lets strangers in: what would be measured is not authentication")
     return targets
 
 
 CHECK = "labgate, check"
+GRPC = "labgate, gRPC"
+
+
+def question(folder, port, cookie):
+    """A file with what Envoy sends over gRPC about a GET of /1k: envoy.service.auth.v3.CheckRequest, after the five bytes of gRPC."""
+
+    def field(number, value):
+        value = value.encode() if isinstance(value, str) else value
+        return bytes([number << 3 | 2]) + varint(len(value)) + value
+
+    def varint(number):
+        digits = bytearray()
+        while number > 127:
+            digits.append(number & 127 | 128)
+            number >>= 7
+        return bytes([*digits, number])
+
+    host = f"127.0.0.1:{port}"
+    headers = {":method": "GET", ":path": "/1k", ":authority": host, ":scheme": "http", "cookie": cookie, "accept": "*/*", "user-agent": "labgate benches"}
+    http_request = field(2, "GET") + b"".join(field(3, field(1, name) + field(2, value)) for name, value in headers.items())
+    http_request += field(4, "/1k") + field(5, host) + field(6, "http") + field(10, "HTTP/1.1")
+    source = field(1, field(1, field(2, "192.0.2.7")))
+    message = field(1, field(1, source) + field(4, field(2, http_request)))
+    path = folder / "question"
+    path.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+    return path
+
+
+def expect_allowed(url, path):
+    """Ends the run unless the answer to the question names alice."""
+    command = ["curl", "--silent", "--http2-prior-knowledge", "--noproxy", "*", "--data-binary", f"@{path}", *grpc_headers(), grpc_url(url)]
+    if b"alice" not in subprocess.run(command, check=True, capture_output=True, timeout=10).stdout:
+        sys.exit("labgate does not let pass over gRPC")
+
+
+def grpc_headers():
+    return ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+
+
+def grpc_url(url):
+    return url.replace("grpc://", "http://") + "/envoy.service.auth.v3.Authorization/Check"
 
 
 def checked(lab, port, upstream_port, labgate, cookie):
