@@ -111,6 +111,10 @@ impl Gate {
         let now = self.shared.clock.now();
         let permit = self.admit_for_front(target, headers, now, story).await?;
         if let Some(query) = &question.query {
+            if !narrowing::is_host(query, &target.origin.host) {
+                let problem = "the host in the query is not the one that is asked about";
+                return Err(FrontTrouble::Headers(problem).into());
+            }
             let narrowed = narrowing::judge(narrowing::of_query(query), permit.who().identity())?;
             narrowed.map_err(|reason| {
                 self.refusal(target, headers, permit.route(), permit.who(), reason)

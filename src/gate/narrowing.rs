@@ -4,7 +4,8 @@
 //! ```text
 //! allowed_groups=acme/web,acme/ops   in one of these groups, and
 //! allowed_emails=ada@example.com     with one of these addresses, and
-//! allowed_email_domains=example.com  with an address at one of these domains
+//! allowed_email_domains=example.com  with an address at one of these domains, and
+//! host=wiki.example.com              asked for under this name, as the proxy understood it
 //! ```
 //!
 //! A condition that is not known, or names nothing, is refused: to leave it out would let people pass who should not.
@@ -24,6 +25,13 @@ use crate::{
 /// The pairs of a query.
 pub(super) fn of_query(query: &str) -> form_urlencoded::Parse<'_> {
     form_urlencoded::parse(query.as_bytes())
+}
+
+/// Whether what is asked for at `host` is what `query` says, if it says so: some proxies choose the application by another word of the client than the one
+/// that they ask about.
+pub(super) fn is_host(query: &str, host: &str) -> bool {
+    let named = of_query(query).filter(|(key, _)| key.eq_ignore_ascii_case("host"));
+    named.map(|(_, named)| named).all(|named| named.eq_ignore_ascii_case(host))
 }
 
 /// Whether `identity`, or nobody, also meets the conditions among `pairs`.

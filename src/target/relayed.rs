@@ -133,8 +133,11 @@ impl<'a> Said<'a> {
             one(headers, &FORWARDED_URI, "X-Forwarded-Uri is missing, there twice, or no text")?;
         let method =
             method(headers, &FORWARDED_METHOD, or, "X-Forwarded-Method is missing or no method")?;
+        // Here the proxy has chosen the application, by a host that it may have read otherwise than whoever takes one of several.
+        let host = one(headers, &FORWARDED_HOST, "X-Forwarded-Host is missing or there twice")?;
+        let no_host = RelayError::Headers("X-Forwarded-Host is not one host");
+        let authority = Authority::parse(host).ok_or(no_host)?;
         let said = Forwarded::read(headers).map_err(RelayError::Headers)?;
-        let authority = said.authority.ok_or(RelayError::Headers("X-Forwarded-Host is missing"))?;
         let scheme = said.scheme.ok_or(RelayError::Headers("X-Forwarded-Proto is missing"))?;
         Ok(Self { method, scheme: Some(scheme), authority, port: said.port, path })
     }
@@ -231,6 +234,7 @@ fn method(
     Method::from_bytes(method.as_bytes()).map_err(|_| RelayError::Headers(error))
 }
 
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");

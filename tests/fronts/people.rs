@@ -29,6 +29,14 @@ pub async fn sign_in(kind: Kind) {
     assert_eq!(value(&headers, "host"), HOST);
     if kind.keeps_the_cookie() {
         assert_eq!(value(&headers, "cookie").trim_end_matches([' ', ';']), "theirs=1");
+        // However many of labgate's names stand side by side.
+        let mut crowded = browser.clone();
+        for (name, value) in [("labgate", "x"), ("__Secure-labgate-attempt-a", "y"), ("also", "2")]
+        {
+            crowded.set_cookie(HOST, name, value);
+        }
+        let headers = echoed(&crowded.xhr(WANTED).await);
+        assert_eq!(value(&headers, "cookie"), "theirs=1; also=2");
     }
 
     // Every other host is signed in to by itself, and its application is the one of its routes.

@@ -136,12 +136,19 @@ pub async fn ways_around(kind: Kind) {
     }
 
     // A request that names two hosts goes where it was judged to go, or nowhere.
-    for (line, host) in [(HOST, "wiki.example.test"), ("wiki.example.test", HOST)] {
+    let (both, reversed) =
+        (format!("{HOST},wiki.example.test"), format!("wiki.example.test,{HOST}"));
+    for (line, host) in [
+        (HOST, "wiki.example.test"),
+        ("wiki.example.test", HOST),
+        ("", both.as_str()),
+        ("", reversed.as_str()),
+    ] {
         for path in ["/private", "/status/200", "/echo/open"] {
             let (main, other) = (yard.lab.sample.hits(), yard.other.hits());
-            let request = format!(
-                "GET http://{line}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-            );
+            let target = if line.is_empty() { path.into() } else { format!("http://{line}{path}") };
+            let request =
+                format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
             send_raw(yard.front.addr, request.as_bytes()).await;
             assert_eq!(yard.lab.sample.hits_at("/private"), 0, "{line} and {host}");
             // At the wiki nothing is public, and at the other host only these two.

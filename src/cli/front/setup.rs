@@ -33,7 +33,7 @@ pub(super) struct Setup {
     pub(super) identity: Vec<String>,
     /// Well-known ones that no answer has.
     pub(super) strays: Vec<String>,
-    /// The session cookie as a regular expression.
+    /// labgate's cookies, the session's and those of sign-ins, as a regular expression.
     pub(super) cookie: String,
     /// The session cookie without a prefix.
     pub(super) cookie_name: String,
@@ -104,7 +104,10 @@ impl Setup {
             apps,
             identity: headers.answered().map(|name| portable(&name)).collect::<Result<_, _>>()?,
             strays: headers.strays().map(str::to_owned).collect(),
-            cookie: format!("(?:__Host-|__Secure-)?{}", escaped(&plan.config.session.cookie.name)),
+            cookie: format!(
+                "(?:__Host-|__Secure-)?{}(?:-attempt[^=; ]*)?",
+                escaped(&plan.config.session.cookie.name)
+            ),
             cookie_name: plan.config.session.cookie.name.clone(),
             patience: plan.config.session.recheck_timeout.as_secs().saturating_add(5),
             lua: file("--lua", &arguments.lua)?,
@@ -229,6 +232,33 @@ impl Setup {
     /// The namespace that the service is in.
     pub(super) fn namespace(&self) -> &str {
         self.labgate.host.split('.').nth(1).unwrap_or("default")
+    }
+
+    /// labgate's own paths below its prefix that browsers and GitLab ask for; `/hooks` with all below it.
+    #[expect(clippy::unused_self, reason = "templates call methods of their fields")]
+    pub(super) fn own_paths(&self) -> [&'static str; 10] {
+        [
+            "/callback",
+            "/handoff",
+            "/hooks",
+            "/jwks.json",
+            "/renew",
+            "/sign_in",
+            "/sign_out",
+            "/signed_in",
+            "/start",
+            "/userinfo",
+        ]
+    }
+
+    /// nginx's variables of the client's cookies, before and after one of labgate's is taken out; there are eight of these at most.
+    #[expect(clippy::unused_self, reason = "templates call methods of their fields")]
+    pub(super) fn cookie_steps(&self) -> Vec<(String, String)> {
+        let name = |number: u8| match number {
+            0 => "http_cookie".into(),
+            number => format!("labgate_cookies_{number}"),
+        };
+        (0..8).map(|number| (name(number), name(number + 1))).collect()
     }
 
     /// Whether all hosts and paths lead to one application.
