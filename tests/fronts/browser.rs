@@ -13,6 +13,26 @@ async fn people_come_in_and_out_through_caddy() {
     journey(Kind::Caddy).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn people_come_in_and_out_through_haproxy() {
+    journey(Kind::Haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_come_in_and_out_through_envoy() {
+    journey(Kind::Envoy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_come_in_and_out_through_traefiks_stand_in() {
+    journey(Kind::Traefik).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_come_in_and_out_through_apache() {
+    journey(Kind::Apache).await;
+}
+
 async fn journey(kind: Kind) {
     let (yard, url) = Yard::on_localhost(kind).await;
     let chromium = Chromium::start().await;

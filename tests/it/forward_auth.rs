@@ -9,7 +9,11 @@ use labgate::{
 };
 use serde_json::Value;
 
-use crate::support::{Answer, Arrived, HOST, Setup, run, send};
+use crate::support::{
+    Answer, Arrived, HOST, Lab, Setup,
+    envoy::{self, Question},
+    run, send,
+};
 
 const ROUTES: &str = r#"
 [[route]]
@@ -119,6 +123,33 @@ fn told(dialect: Dialect, answer: &Answer) -> Verdict {
     }
 }
 
+/// What Envoy gets over gRPC, as the answer over HTTP that says the same.
+async fn over_grpc(lab: &Lab, arrived: &Arrived) -> Answer {
+    let question = Question {
+        method: arrived.method.to_string(),
+        path: arrived.path.clone(),
+        host: arrived.host.clone(),
+        scheme: arrived.scheme.into(),
+        headers: Vec::new(),
+        ..Question::get("/")
+    };
+    let headers = arrived.headers.iter();
+    let question = headers.fold(question, |question, (name, value)| question.with(name, value));
+    let addr = lab.app.ext_authz_addr().expect("it is on");
+    let verdict = envoy::ask(addr, &question).await;
+    let status = verdict.status().try_into().expect("a status");
+    let status = http::StatusCode::from_u16(status).expect("a status");
+    let set = verdict.set.iter().map(|(name, value)| {
+        let name: http::HeaderName = name.parse().expect("a name");
+        (name, value.parse().expect("a value"))
+    });
+    let (headers, body) = match verdict.denied {
+        Some((_, headers, body)) => (headers, body),
+        None => (set.collect(), String::new()),
+    };
+    Answer { status, headers, body: body.into() }
+}
+
 /// What odd paths are made of.
 const SHREDS: [&str; 14] = [
     "/", "//", "/echo", "/team", "/TEAM", "/private", "/ops", "/..", "/.", "/%2e%2e", "%2F", "\\",
@@ -152,7 +183,8 @@ fn paths() -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_doors_give_the_same_verdict_and_the_same_identity() {
-    let lab = setup().workers(2).start().await;
+    let grpc = "ext_authz = \"127.0.0.1:0\"\n";
+    let lab = setup().server(grpc).workers(2).start().await;
     let forged = "__Host-labgate=AAAA";
     let mut people = vec![String::new(), forged.into()];
     for user in ["alice", "bob", "carol"] {
@@ -176,8 +208,13 @@ async fn both_doors_give_the_same_verdict_and_the_same_identity() {
                     Verdict::Refused => "refused",
                 };
                 *kinds.entry(kind).or_default() += 1;
-                for dialect in Dialect::ALL {
-                    let mut verdict = told(dialect, &arrived.ask(dialect, addr).await);
+                let over_grpc = over_grpc(&lab, &arrived).await;
+                let answers = Dialect::ALL.map(|dialect| (dialect, arrived.ask(dialect, addr)));
+                let mut verdicts = vec![told(Dialect::Envoy, &over_grpc)];
+                for (dialect, answer) in answers {
+                    verdicts.push(told(dialect, &answer.await));
+                }
+                for (number, mut verdict) in verdicts.into_iter().enumerate() {
                     // Whom an application is told of can only be seen where it answers.
                     if let (Verdict::Passes(known), Verdict::Passes(told)) = (&door, &mut verdict)
                         && known.is_empty()
@@ -186,7 +223,7 @@ async fn both_doors_give_the_same_verdict_and_the_same_identity() {
                     {
                         told.clear();
                     }
-                    assert_eq!(verdict, door, "{dialect:?} {arrived:?}");
+                    assert_eq!(verdict, door, "dialect {number}, gRPC first: {arrived:?}");
                 }
             }
         }
