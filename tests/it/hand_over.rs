@@ -1,13 +1,14 @@
 //! One host where everybody signs in: it hands sessions over to the others, once, to the right browser, and all of them end together.
 
 use http::Method;
-use labgate::demo::gitlab::{
-    Application, CLIENT_ID, CLIENT_SECRET, Command, DevGitlab, Endpoint, Options,
+use labgate::{
+    config::Dialect,
+    demo::gitlab::{Application, CLIENT_ID, CLIENT_SECRET, Command, DevGitlab, Endpoint, Options},
 };
 use url::Url;
 
 use crate::support::{
-    Answer, Browser, Lab, Setup, keys, redis::Redis, replicas::Twins, run, until,
+    Answer, Arrived, Browser, Lab, Setup, keys, redis::Redis, replicas::Twins, run, until,
 };
 
 const SESSION: &str = "__Host-labgate";
@@ -590,4 +591,31 @@ async fn ports_belong_to_the_address() {
     let authorize = Url::parse(begun.header("location")).expect("a URL");
     let uri = authorize.query_pairs().find(|(name, _)| name == "redirect_uri").expect("one").1;
     assert_eq!(uri, "https://auth.example.test:8443/oauth2/callback");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_front_proxy_that_only_asks_leads_there_as_well() {
+    // No application behind labgate: it is asked, and signs in.
+    let routes = ROUTES.replace("upstream = \"UPSTREAM\"\n", "");
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]\n";
+    let lab = setup().server(trusted).routes(&routes).start().await;
+    let ask = async |host: &str, cookie: &str| {
+        let host = host.replace("https://", "");
+        let arrived = Arrived { host, ..Arrived::get("/private?a=b") }.navigation().cookie(cookie);
+        arrived.ask(Dialect::Traefik, lab.app.addr()).await
+    };
+    let mut browser = lab.browser();
+    for host in [WIKI, REVIEW] {
+        let sent = ask(host, "").await;
+        assert_eq!(sent.status, 302, "{host}: {}", sent.text());
+        let page = browser.sign_in(sent.header("location"), "alice").await;
+        assert_eq!(page.url.as_str(), format!("{host}/private?a=b"));
+        assert_eq!(lab.gitlab.hits(Endpoint::Token), 1, "GitLab is met once");
+        let session = browser.cookie_of(&host.replace("https://", ""), SESSION);
+        let cookie = format!("{SESSION}={}", session.expect("a session of its own"));
+        let answer = ask(host, &cookie).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-forwarded-user")), (200, "alice"));
+        let other = if host == WIKI { REVIEW } else { WIKI };
+        assert_eq!(ask(other, &cookie).await.status, 302, "it opens no other host");
+    }
 }
