@@ -24,6 +24,11 @@ async fn people_come_in_and_out_through_envoy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_come_in_and_out_through_envoy_over_grpc() {
+    journey(Kind::EnvoyGrpc).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_come_in_and_out_through_traefiks_stand_in() {
     journey(Kind::Traefik).await;
 }

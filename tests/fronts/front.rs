@@ -21,6 +21,8 @@ pub enum Kind {
     OldCaddy,
     Haproxy,
     Envoy,
+    /// Envoy, asking over gRPC.
+    EnvoyGrpc,
     /// The peer that stands in for it.
     Traefik,
     /// In reverse-proxy shape, with the file in `deploy/compose`.
@@ -45,7 +47,7 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Caddy | Self::OldCaddy => "caddy",
             Self::Haproxy => "haproxy",
-            Self::Envoy => "envoy",
+            Self::Envoy | Self::EnvoyGrpc => "envoy",
             Self::Traefik => "traefik",
             Self::Apache => "apache",
         }
@@ -54,6 +56,11 @@ impl Kind {
     /// Whether the application is spared labgate's cookie.
     pub fn keeps_the_cookie(self) -> bool {
         self != Self::Traefik
+    }
+
+    /// Whether an answer of labgate's that lets pass brings no cookie to the browser.
+    pub fn loses_cookies(self) -> bool {
+        !matches!(self, Self::Apache | Self::EnvoyGrpc)
     }
 
     /// Whether names with any sign in place of `-` are stripped, not only with `_`.
@@ -106,6 +113,7 @@ impl Front {
             Kind::OldCaddy => caddy("caddy".as_ref(), root, &print(&[])),
             Kind::Haproxy => haproxy(root, &print(&[]), &print(&["--as", "lua"])),
             Kind::Envoy => envoy(root, &print(&[])),
+            Kind::EnvoyGrpc => envoy(root, &print(&["--as", "grpc"])),
             Kind::Apache => super::apache::command(root, labgate, addr),
             Kind::Traefik => {
                 let peer = Peer::start(&print(&[]), addr).await;

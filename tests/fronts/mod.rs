@@ -7,7 +7,7 @@
 //! strangers what a client can say to be taken for somebody, or to get past the question
 //! wire      uploads and WebSockets
 //! time      tokens that end, GitLab gone, labgate restarted
-//! browser   all of it in a real Chromium, through nginx and Caddy
+//! browser   all of it in a real Chromium
 //! printed   TLS and many hosts: the programs read what is printed
 //! compose   the files in deploy/compose/fronts
 //! ```
@@ -20,6 +20,7 @@ mod browser;
 mod caddy;
 mod compose;
 mod envoy;
+mod envoy_grpc;
 mod front;
 mod haproxy;
 mod nginx;

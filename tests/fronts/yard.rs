@@ -52,7 +52,9 @@ allow = "signed-in"
 
 /// What the lab needs before a front proxy on this machine.
 pub fn setup() -> Setup {
-    Setup::default().server("trusted_proxies = [\"127.0.0.0/8\"]\n")
+    let ext_authz = free();
+    let asked = format!("trusted_proxies = [\"127.0.0.0/8\"]\next_authz = \"{ext_authz}\"\n");
+    Setup::default().server(&asked)
 }
 
 /// Another application.

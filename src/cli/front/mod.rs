@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     #[arg(value_parser = proxies(), value_name = "NAME")]
     proxy: Dialect,
     /// Another form than the proxy's own file: for nginx `annotations` of ingress-nginx; for traefik `labels` of docker or the Kubernetes `crd`; for
-    /// envoy `gateway` (Envoy Gateway), `istio` or `gateway-api`; for haproxy the `lua` script that its file loads.
+    /// envoy `grpc` (asking over gRPC), `gateway` (Envoy Gateway), `istio` or `gateway-api`; for haproxy the `lua` script that its file loads.
     #[arg(long = "as", value_enum, value_name = "FORM", default_value = "config")]
     form: Form,
     /// The application, for routes that name no upstream.
@@ -71,6 +71,8 @@ enum Form {
     Labels,
     /// Traefik's kinds of Kubernetes objects.
     Crd,
+    /// Envoy's file, asking over gRPC.
+    Grpc,
     /// A `SecurityPolicy` of Envoy Gateway.
     Gateway,
     /// An extension provider of Istio and who asks it.
@@ -85,7 +87,7 @@ impl Form {
     /// What labgate is usually called where this form is used, if that is not this machine.
     fn usual_host(self) -> Option<&'static str> {
         match self {
-            Self::Config | Self::Lua => None,
+            Self::Config | Self::Grpc | Self::Lua => None,
             Self::Labels => Some("labgate"),
             Self::Annotations | Self::Crd | Self::Gateway | Self::Istio | Self::GatewayApi => {
                 Some("labgate.default.svc.cluster.local")

@@ -4,7 +4,7 @@ use http::HeaderName;
 use url::Url;
 
 use super::{
-    Arguments,
+    Arguments, Form,
     layout::{App, Lay, Place, Site, escaped, plain},
 };
 use crate::gate::Plan;
@@ -40,6 +40,8 @@ pub(super) struct Setup {
     /// Seconds that an answer may take.
     pub(super) patience: u64,
     pub(super) lua: String,
+    /// Where Envoy asks over gRPC.
+    pub(super) ext_authz: Place,
 }
 
 /// What names begin with that applications take for an identity, or that say what was asked for.
@@ -76,6 +78,14 @@ impl Setup {
                 None => Place::here(server.listen),
             },
         };
+        let port = server.ext_authz.map(|addr| addr.port()).unwrap_or_default();
+        if arguments.form == Form::Grpc && port == 0 {
+            return Err(
+                "`server.ext_authz` says where labgate is asked over gRPC: set it, with a port"
+                    .into(),
+            );
+        }
+        let ext_authz = Place { host: labgate.host.clone(), port };
         let scheme = match (public, &arguments.certificate, &arguments.listen) {
             (Some(public), ..) if public.scheme() == "http" => "http",
             (None, None, Some(_)) => "http",
@@ -111,6 +121,7 @@ impl Setup {
             cookie_name: plan.config.session.cookie.name.clone(),
             patience: plan.config.session.recheck_timeout.as_secs().saturating_add(5),
             lua: file("--lua", &arguments.lua)?,
+            ext_authz,
         })
     }
 

@@ -19,7 +19,8 @@ pub(super) fn of(proxy: Dialect, form: Form) -> Option<Write> {
         (Dialect::Caddy, Form::Config) => |setup| Caddy { setup }.render(),
         (Dialect::Haproxy, Form::Config) => |setup| Haproxy { setup }.render(),
         (Dialect::Haproxy, Form::Lua) => |setup| Lua { setup }.render(),
-        (Dialect::Envoy, Form::Config) => |setup| Envoy { setup }.render(),
+        (Dialect::Envoy, Form::Config) => |setup| Envoy { setup, grpc: false }.render(),
+        (Dialect::Envoy, Form::Grpc) => |setup| Envoy { setup, grpc: true }.render(),
         (Dialect::Envoy, Form::Gateway) => |setup| Gateway { setup }.render(),
         (Dialect::Envoy, Form::Istio) => |setup| Istio { setup }.render(),
         (Dialect::Envoy, Form::GatewayApi) => |setup| GatewayApi { setup }.render(),
@@ -112,6 +113,7 @@ struct Lua<'a> {
 #[template(path = "envoy.yaml", escape = "none")]
 struct Envoy<'a> {
     setup: &'a Setup,
+    grpc: bool,
 }
 
 #[derive(Template)]
