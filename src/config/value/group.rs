@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::wildcard::wildcard;
+
 /// Full path of a group, such as `acme/web`; compared by whole segments, without regard to ASCII case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -66,32 +68,8 @@ impl GroupPattern {
 
     /// Whether the group at `path` matches, without regard to ASCII case.
     pub fn matches(&self, path: &str) -> bool {
-        wildcard(self.0.as_bytes(), path.as_bytes())
+        wildcard(self.0.as_bytes(), path.as_bytes(), u8::eq_ignore_ascii_case)
     }
-}
-
-/// Greedy match with one point to come back to: linear in practice, quadratic at worst.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while let Some(byte) = text.get(t) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            },
-            Some(wanted) if wanted.eq_ignore_ascii_case(byte) => {
-                p += 1;
-                t += 1;
-            },
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                t = from + 1;
-            },
-        }
-    }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 impl TryFrom<String> for GroupPattern {

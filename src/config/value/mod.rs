@@ -13,6 +13,7 @@ mod project;
 mod ref_pattern;
 pub(super) mod size;
 mod url;
+mod wildcard;
 mod word;
 
 pub use self::{

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::wildcard::wildcard;
+
 /// A branch, such as `main` or `release/*`, or a tag, such as `refs/tags/v*`; `*` stands for any characters, `/` included. Case counts, as in Git.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -16,40 +18,17 @@ impl RefPattern {
     /// Whether the branch, or the tag, called `name` is meant. A plain pattern means branches alone: whoever may make a tag called `main` has not got
     /// into the branch of that name.
     pub fn matches(&self, name: &str, is_tag: bool) -> bool {
+        let wildcard = |pattern: &str| wildcard(pattern.as_bytes(), name.as_bytes(), u8::eq);
         match (self.0.strip_prefix(TAGS), self.0.strip_prefix(HEADS)) {
-            (Some(tag), _) => is_tag && wildcard(tag.as_bytes(), name.as_bytes()),
-            (None, Some(branch)) => !is_tag && wildcard(branch.as_bytes(), name.as_bytes()),
-            (None, None) => !is_tag && wildcard(self.0.as_bytes(), name.as_bytes()),
+            (Some(tag), _) => is_tag && wildcard(tag),
+            (None, Some(branch)) => !is_tag && wildcard(branch),
+            (None, None) => !is_tag && wildcard(&self.0),
         }
     }
 }
 
 const TAGS: &str = "refs/tags/";
 const HEADS: &str = "refs/heads/";
-
-/// Greedy match with one point to come back to.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while let Some(byte) = text.get(t) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            },
-            Some(wanted) if wanted == byte => {
-                p += 1;
-                t += 1;
-            },
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                t = from + 1;
-            },
-        }
-    }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
-}
 
 impl TryFrom<String> for RefPattern {
     type Error = String;
