@@ -29,7 +29,7 @@ fn plan(server: &str, more: &str) -> Plan {
     plan.unwrap_or_else(|| panic!("{problems:#?}"))
 }
 
-const USUAL: &str = r#"public_url = "https://app.example.com", trusted_proxies = ["127.0.0.0/8"]"#;
+const USUAL: &str = r#"public_url = "https://app.example.com", trusted_proxies = ["127.0.0.0/8"], ext_authz = "0.0.0.0:4191""#;
 
 /// Several hosts and applications, and headers of one's own.
 fn rich() -> Plan {
@@ -73,7 +73,7 @@ fn hints(line: &str, plan: &Plan) -> String {
 }
 
 /// All that can be printed.
-const LINES: [&str; 12] = [
+const LINES: [&str; 13] = [
     "nginx",
     "nginx --as annotations",
     "traefik",
@@ -83,6 +83,7 @@ const LINES: [&str; 12] = [
     "haproxy",
     "haproxy --as lua",
     "envoy",
+    "envoy --as grpc",
     "envoy --as gateway",
     "envoy --as istio",
     "envoy --as gateway-api",
@@ -106,7 +107,8 @@ fn every_form_of_every_proxy_is_tried_here() {
 #[test]
 fn every_identity_header_is_named_in_every_configuration() {
     let plan = rich();
-    for line in LINES.iter().filter(|line| !line.ends_with("lua")) {
+    // Over gRPC the answer itself says what is set.
+    for line in LINES.iter().filter(|line| !line.ends_with("lua") && !line.ends_with("grpc")) {
         let text = text(line, &plan).to_lowercase();
         for name in ["x-forwarded-user", "x-auth-request-user", "x-who-are-you"] {
             assert!(text.contains(name), "{line}: {name}\n{text}");
@@ -168,7 +170,7 @@ fn paths_lead_where_labgates_own_table_leads() {
         "{nginx}"
     );
     assert!(nginx.contains(r#""~^[^.]+\.review\.example\.com/" "#), "{nginx}");
-    assert!(nginx.contains(r"(?:__Host-|__Secure-)?lab\.gate="), "{nginx}");
+    assert!(nginx.contains(r"(?:__Host-|__Secure-)?lab\.gate(?:-attempt[^=; ]*)?="), "{nginx}");
 }
 
 #[test]
@@ -262,4 +264,11 @@ fn hints_tell_what_would_not_work() {
     assert!(hints("nginx", &nowhere).contains("--upstream"));
     assert!(!hints("nginx --upstream http://app:1", &nowhere).contains("--upstream"));
     assert!(text("nginx", &nowhere).contains("# CHANGE: where the application is"));
+}
+
+#[test]
+fn asking_over_grpc_needs_the_listener() {
+    let route = "[[route]]\nupstream = \"http://a.example\"\nallow = \"signed-in\"\n";
+    let plan = plan(r#"public_url = "https://app.example.com""#, route);
+    assert!(refused("envoy --as grpc", &plan).contains("`server.ext_authz`"));
 }
