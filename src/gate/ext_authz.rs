@@ -140,12 +140,8 @@ impl Gate {
                 after.remove(name);
             }
         }
-        let who = permit.who();
-        let told = who
-            .identity()
-            .map(|identity| who.told.get_or_init(|| self.headers.render(identity)).as_slice());
         let mut set = HeaderMap::new();
-        self.headers.tell_all(told.unwrap_or_default(), &passing, &mut set);
+        self.headers.tell_all(self.lasting(permit), &passing, &mut set);
         set.insert(REQUEST_ID, story.request_id.to_header());
         let mut browser = HeaderMap::new();
         for cookie in story.set_cookies.drain(..) {

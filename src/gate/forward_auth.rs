@@ -130,11 +130,9 @@ impl Gate {
         let passing = self.passing(&permit, target, now)?;
         let who = permit.who();
         let is_new = who.told.get().is_none();
-        let told = who
-            .identity()
-            .map(|identity| who.told.get_or_init(|| self.headers.render(identity)).as_slice());
+        let lasting = self.lasting(&permit);
         Ok(respond::allow(|answer| {
-            let was_cut = self.headers.tell(told.unwrap_or_default(), &passing, answer);
+            let was_cut = self.headers.tell(lasting, &passing, answer);
             if was_cut && is_new {
                 tracing::warn!(
                     user = who.identity().map(ToString::to_string),

@@ -22,7 +22,6 @@ use crate::{
     forward,
     identity::AssertionError,
     refusal::{ApiTrouble, Refusal},
-    respond::{self, Voice},
     session::Session,
     target::{Peer, Target, Trust, covers},
     telemetry::Decision,
@@ -45,17 +44,8 @@ impl Gate {
             Ok(target) => self.relayed(gitlab, target, request, &mut story).await,
             Err(reason) => Err(Refusal::Malformed(reason)),
         };
-        let mut response = answer.unwrap_or_else(|refusal| {
-            story.refused(&refusal);
-            let voice = Voice {
-                html: false,
-                request_id: story.request_id.as_str(),
-                prefix: &self.prefix,
-                again: None,
-                front: None,
-            };
-            respond::refuse(&refusal, &voice)
-        });
+        let mut response =
+            answer.unwrap_or_else(|refusal| self.refuse(&refusal, false, None, &mut story));
         finish(&mut response, &mut story);
         story.tell(&response, began.elapsed(), &self.relayed);
         response

@@ -134,7 +134,7 @@ impl<'g> Story<'g> {
 
     /// What a front proxy may log of it.
     pub(super) fn facts(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let user = self.session.as_ref().map(|session| session.identity.to_string());
+        let user = self.identity().map(ToString::to_string);
         let facts = [
             ("request_id", Some(self.request_id.as_str().to_owned())),
             ("decision", Some(self.decision.as_str().to_owned())),

@@ -54,13 +54,16 @@ impl Gate {
         now: Timestamp,
         headers: &mut HeaderMap,
     ) -> Result<(), Refusal> {
-        let who = permit.who();
-        let Some(identity) = who.identity() else { return Ok(()) };
-        for (name, value) in who.told.get_or_init(|| self.headers.render(identity)) {
-            headers.insert(name.clone(), value.clone());
-        }
+        headers.extend(self.lasting(permit).iter().cloned());
         headers.extend(self.passing(permit, target, now)?);
         Ok(())
+    }
+
+    /// The headers that say who holds `permit` in what lasts; none if nobody does.
+    pub(super) fn lasting<'p>(&self, permit: &'p Permit<'_>) -> &'p [(HeaderName, HeaderValue)] {
+        let who = permit.who();
+        let Some(identity) = who.identity() else { return &[] };
+        who.told.get_or_init(|| self.headers.render(identity))
     }
 
     /// The headers that say who holds `permit` in what passes: the assertion and the access token.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::{Method, Request};
 use labgate::{
     config::Dialect,
-    demo::gitlab::{Endpoint, Role},
+    demo::gitlab::{Command, Endpoint, Role},
 };
 use serde_json::Value;
 
@@ -600,4 +600,39 @@ async fn gitlab_silent_for_too_long_is_503_in_every_dialect() {
         assert_eq!(answer.header("x-labgate-reason"), "gitlab_unreachable");
     }
     lab.gitlab.set_silent(false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_are_known_by_their_tokens_at_this_door_too() {
+    let lab = setup()
+        .server("ext_authz = \"127.0.0.1:0\"\n")
+        .gitlab("tokens = { accept = [\"personal\"] }\n")
+        .start()
+        .await;
+    let alice = lab.signed_in("alice").await.session();
+    let scopes = vec!["read_api".into(), "read_user".into()];
+    let (user, token) = ("bob".into(), "glpat-asked".into());
+    let made = Command::AddPersonalToken { user, token, scopes, expires_at: None };
+    lab.gitlab.command(made).expect("a token");
+    let with = |path: &str, token: &str| {
+        let arrived = Arrived::get(path).header("accept", "*/*").cookie(&alice);
+        arrived.header("authorization", &format!("Bearer {token}"))
+    };
+    for dialect in Dialect::ALL {
+        let answer = with("/echo/private", "glpat-asked").ask(dialect, lab.app.addr()).await;
+        assert_eq!(answer.status, 200, "{dialect:?}: {}", answer.text());
+        assert_eq!(answer.header("x-forwarded-user"), "bob", "{dialect:?}: before the session");
+        let answer = with("/echo/private", "glpat-forged").ask(dialect, lab.app.addr()).await;
+        assert_eq!(answer.status, 401, "{dialect:?}: not even beside a good session");
+        assert!(answer.header("www-authenticate").contains("invalid_token"), "{dialect:?}");
+        assert!(answer.headers.get("x-forwarded-user").is_none());
+        // Whom the rules refuse, a token does not let in.
+        let answer = with("/echo/team/ops", "glpat-asked").ask(dialect, lab.app.addr()).await;
+        assert_eq!(answer.status, 403, "{dialect:?}: {}", answer.text());
+    }
+    let question = Question::get("/echo/private").with("authorization", "Bearer glpat-asked");
+    let verdict = envoy::ask(lab.app.ext_authz_addr().expect("it is on"), &question).await;
+    assert_eq!(verdict.set["x-forwarded-user"], "bob");
+    assert_eq!(verdict.metadata["user"], "bob@main");
+    assert_eq!(verdict.removed, ["authorization"], "the application gets no token");
 }
