@@ -3,6 +3,7 @@
 //! `Refusal` alone knows the status, the sentence that a stranger may read, the log level and whose fault it is. How an answer looks is `respond`'s.
 
 mod api;
+mod attempt;
 mod front;
 mod lost;
 mod token;
@@ -15,6 +16,7 @@ use tracing::Level;
 
 pub use self::{
     api::ApiTrouble,
+    attempt::Attempt,
     front::FrontTrouble,
     lost::Lost,
     token::{Cause, TokenTrouble},
@@ -127,46 +129,6 @@ pub struct Place {
     pub members_url: String,
 }
 
-/// Why a sign-in did not work out.
-#[derive(Debug)]
-pub enum Attempt {
-    /// The answer fits no sign-in that this browser has begun: the state is missing, unknown, or its cookie is gone.
-    State,
-    /// A parameter came twice, or the issuer is another one.
-    Parameters(&'static str),
-    /// The person said no at GitLab.
-    Denied,
-    /// GitLab says no: an error code of RFC 6749 or OIDC Core, which is safe to show.
-    Refused(&'static str),
-    /// GitLab no longer knows the code.
-    CodeExpired(BoxError),
-    /// The account may not be used: blocked, deactivated, or awaiting something.
-    Account(BoxError),
-    /// GitLab does not accept labgate's client id and secret.
-    Client(BoxError),
-    /// GitLab's answer is not what it should be, such as an ID token that does not verify.
-    Answer(BoxError),
-    /// The ID token's times and labgate's clock are too far apart.
-    ClockSkew(BoxError),
-    /// GitLab can't be reached, or asks for less.
-    Unavailable {
-        /// When to try again.
-        retry_after: Duration,
-        /// What came in its way.
-        source: BoxError,
-    },
-    /// No GitLab of that name may sign in here.
-    UnknownGitLab,
-    /// The cookie of the sign-in has not come back, and it shows why.
-    Lost(Lost),
-    /// Sign-ins end well again and again, but the session never comes back.
-    Loop(Lost),
-    /// A ticket of another host is none: in what way is for the log only.
-    Ticket(&'static str),
-    /// Whether a ticket of another host was used before can't be said.
-    Unproven(BoxError),
-}
-
 /// Why a hook was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookTrouble {
@@ -214,46 +176,27 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Token(trouble) => trouble.status(),
-            Self::Malformed(_)
-            | Self::Attempt(
-                Attempt::State
-                | Attempt::Parameters(_)
-                | Attempt::Lost(_)
-                | Attempt::Loop(_)
-                | Attempt::Ticket(_),
-            )
-            | Self::Hook(HookTrouble::Body(_)) => StatusCode::BAD_REQUEST,
+            Self::Attempt(attempt) => attempt.status(),
+            Self::Front(trouble) => trouble.status(),
+            Self::Api(trouble) => trouble.status(),
+            Self::Malformed(_) | Self::Hook(HookTrouble::Body(_)) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotFound | Self::Attempt(Attempt::UnknownGitLab) => StatusCode::NOT_FOUND,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn(sign_in) if sign_in.navigation => StatusCode::FOUND,
             Self::Renew(_) => StatusCode::FOUND,
-            Self::Front(trouble) => trouble.status(),
             Self::SignIn(_) | Self::Unsent(_) | Self::Hook(HookTrouble::Token) => {
                 StatusCode::UNAUTHORIZED
             },
             Self::Hook(HookTrouble::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Hook(HookTrouble::Slow) => StatusCode::REQUEST_TIMEOUT,
             Self::Hook(HookTrouble::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Api(trouble) => trouble.status(),
-            Self::Forbidden(_)
-            | Self::CrossSite
-            | Self::Attempt(
-                Attempt::Denied
-                | Attempt::Refused(_)
-                | Attempt::CodeExpired(_)
-                | Attempt::Account(_),
-            ) => StatusCode::FORBIDDEN,
-            Self::Attempt(Attempt::Client(_) | Attempt::Answer(_) | Attempt::ClockSkew(_))
-            | Self::Upstream(UpstreamTrouble::Unreachable(_) | UpstreamTrouble::Broken(_)) => {
+            Self::Forbidden(_) | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::Upstream(UpstreamTrouble::Unreachable(_) | UpstreamTrouble::Broken(_)) => {
                 StatusCode::BAD_GATEWAY
             },
             Self::Upstream(UpstreamTrouble::Slow) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unconfirmed { .. }
-            | Self::Exhausted(_)
-            | Self::Attempt(Attempt::Unavailable { .. } | Attempt::Unproven(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            },
+            Self::Unconfirmed { .. } | Self::Exhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -358,64 +301,9 @@ impl Refusal {
     }
 }
 
-impl Attempt {
-    /// A stable word for logs, metrics and problem documents.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::State | Self::Lost(_) => "sign_in_state",
-            Self::Parameters(_) => "sign_in_parameters",
-            Self::Denied => "sign_in_denied",
-            Self::Refused(_) => "sign_in_refused",
-            Self::CodeExpired(_) => "sign_in_code_expired",
-            Self::Account(_) => "account_refused",
-            Self::Client(_) => "gitlab_client_refused",
-            Self::Answer(_) => "gitlab_answer_invalid",
-            Self::ClockSkew(_) => "clock_skew",
-            Self::Unavailable { .. } => "gitlab_unavailable",
-            Self::UnknownGitLab => "unknown_gitlab",
-            Self::Loop(_) => "sign_in_loop",
-            Self::Ticket(_) => "hand_over_refused",
-            Self::Unproven(_) => "hand_over_unproven",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Answer(_)
-            | Self::Unavailable { .. }
-            | Self::Refused("server_error" | "temporarily_unavailable") => Fault::Provider,
-            Self::Client(_)
-            | Self::ClockSkew(_)
-            | Self::Refused(
-                "invalid_scope"
-                | "unauthorized_client"
-                | "unsupported_response_type"
-                | "invalid_request",
-            )
-            | Self::Unproven(_) => Fault::Us,
-            Self::State
-            | Self::Lost(_)
-            | Self::Loop(_)
-            | Self::Ticket(_)
-            | Self::Parameters(_)
-            | Self::Denied
-            | Self::Refused(_)
-            | Self::CodeExpired(_)
-            | Self::Account(_)
-            | Self::UnknownGitLab => Fault::Client,
-        }
-    }
-}
-
 impl From<TokenTrouble> for Refusal {
     fn from(trouble: TokenTrouble) -> Self {
         Self::Token(trouble)
-    }
-}
-
-impl From<Attempt> for Refusal {
-    fn from(attempt: Attempt) -> Self {
-        Self::Attempt(attempt)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{Attempt, HookTrouble, Refusal, UpstreamTrouble};
+use super::{HookTrouble, Refusal, UpstreamTrouble};
 
 /// What a stranger may read about a refusal, in plain sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,128 +159,6 @@ impl HookTrouble {
                 "At GitLab, leave only the events on that are listed in labgate's documentation.",
             ),
         }
-    }
-}
-
-impl Attempt {
-    fn words(&self) -> Words {
-        match self {
-            Self::State => Words::new(
-                "This sign-in can't be finished",
-                "It was begun in another browser, more than 10 minutes ago, or your browser has not kept its cookie.",
-                "Start again, and allow cookies for this site. Always use the same address, with https if the site has it.",
-            )
-            .operator("If it happens to everybody: people must begin and end at the same host and scheme. Check `server.public_url`, and that the proxy before labgate keeps Host and Set-Cookie."),
-            Self::Parameters(_) => Words::new(
-                "This sign-in can't be finished",
-                "The answer that your browser brought from GitLab is not the one that was asked for.",
-                "Start again. If you followed a link from somewhere else, don't trust it.",
-            ),
-            Self::Denied => Words::new(
-                "You were not signed in",
-                "At GitLab, the request for access was declined.",
-                "If you didn't mean that, start again and choose Authorize.",
-            ),
-            Self::Refused(code) => refused(code),
-            Self::CodeExpired(_) => Words::new(
-                "This sign-in took too long",
-                "GitLab's answer is only good once and for a few minutes. This one is used or too old.",
-                "Start again.",
-            )
-            .operator("If it happens to everybody, compare the redirect URI registered at GitLab with what `labgate check` prints."),
-            Self::Account(_) => Words::new(
-                "GitLab doesn't let this account in",
-                "It is blocked, deactivated, waiting for approval, or has terms to accept or a password to change.",
-                "Open GitLab and see what it asks of you, or ask its administrator. With another account, sign out of GitLab first.",
-            ),
-            Self::Client(_) => Words::new(
-                "This site isn't set up right at GitLab",
-                "GitLab does not accept this site's own credentials, so nobody can sign in through it now.",
-                "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
-            )
-            .operator("Compare `client_id` and `client_secret` with the application at GitLab: it may have been deleted, its secret renewed, or its kind (Confidential) not match whether there is a secret."),
-            Self::Answer(_) => Words::new(
-                "GitLab's answer can't be trusted",
-                "It did not pass the checks that make a sign-in safe, so you were not signed in.",
-                "Start again. If it stays, tell whoever runs this site, and give them the request id below.",
-            )
-            .operator("The log says which check failed. `base_url` must be exactly GitLab's external URL, and what answers at `internal_url` the same GitLab."),
-            Self::ClockSkew(_) => Words::new(
-                "The clocks don't agree",
-                "The clock of this server and GitLab's are too far apart to check when GitLab vouched for you.",
-                "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
-            )
-            .operator("Compare `date -u` on both machines and set up time synchronisation; the log has both times."),
-            Self::Unavailable { .. } => Words::new(
-                "GitLab can't be reached",
-                "It does not answer, or says that it is too busy, so you can't be signed in right now.",
-                "Wait a little and start again.",
-            )
-            .operator("The log has the cause: name resolution, TLS, a timeout, or a status such as 429."),
-            Self::Lost(lost) => lost.words("This sign-in can't be finished"),
-            Self::Loop(lost) => lost.words("Signing in leads nowhere"),
-            Self::Ticket(_) => Words::new(
-                "You were not signed in here",
-                "The ticket that your browser brought for this host is used, too old, or was given to another browser.",
-                "Start again. If you followed a link from somewhere else, don't trust it.",
-            )
-            .operator("If it happens to everybody: all replicas need the same `session.keys` and clocks that agree, and the proxy before labgate must keep Host, Cookie and Set-Cookie on this host and on `server.sign_in_host`."),
-            Self::Unproven(_) => Words::new(
-                "You can't be signed in here right now",
-                "This server can't look up whether the ticket that your browser brought was used before.",
-                "Wait a little and start again.",
-            )
-            .operator("The session store can't be reached: see the log and `session.store`."),
-            Self::UnknownGitLab => Words::new(
-                "That GitLab isn't used here",
-                "This site does not take sign-ins from the GitLab that the address names.",
-                "Start again and choose one that is offered.",
-            ),
-        }
-    }
-}
-
-/// The words for an error code that GitLab's authorization endpoint sent back (RFC 6749, section 4.1.2.1; OIDC Core, section 3.1.2.6).
-fn refused(code: &str) -> Words {
-    match code {
-        "access_denied" => Attempt::Denied.words(),
-        "invalid_scope" => Words::new(
-            "This site isn't set up right at GitLab",
-            "It asks GitLab for more than it is registered for, so nobody can sign in through it now.",
-            "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
-        )
-        .operator("At GitLab, give the application the scopes that `labgate check` prints: openid, email and read_user, and read_api where rules need it."),
-        "unauthorized_client" | "unsupported_response_type" | "invalid_request" => Words::new(
-            "This site isn't set up right at GitLab",
-            "GitLab does not let it sign people in this way.",
-            "You can't mend this yourself. Tell whoever runs this site, and give them the request id below.",
-        )
-        .operator("Compare the application at GitLab with what `labgate check` prints, and `authorize_params` with GitLab's documentation."),
-        "login_required" | "interaction_required" | "account_selection_required" => Words::new(
-            "GitLab needs to see you",
-            "You are no longer signed in at GitLab, and it was asked not to bother you.",
-            "Start again and sign in there.",
-        ),
-        "consent_required" => Words::new(
-            "GitLab needs your consent",
-            "You have not yet allowed this site to know who you are.",
-            "Start again and choose Authorize.",
-        ),
-        "server_error" => Words::new(
-            "GitLab had a problem",
-            "It could not finish the sign-in and says that the fault is its own.",
-            "Start again. If it stays, GitLab's status page or administrator knows more.",
-        ),
-        "temporarily_unavailable" => Words::new(
-            "GitLab is too busy",
-            "It can't take sign-ins right now.",
-            "Wait a little and start again.",
-        ),
-        _ => Words::new(
-            "GitLab said no",
-            "It ended the sign-in without a reason that is known here.",
-            "Start again. If it stays, tell whoever runs this site, and give them the request id below.",
-        ),
     }
 }
 
