@@ -146,7 +146,8 @@ impl Provider {
         let proxy = dial::proxy(base, env)?;
         let token_calls = usize::try_from(config.tokens.max_checks).unwrap_or(usize::MAX);
         let parts = (name, &config.base_url, base, &config.client_id, &config.tokens, &needs);
-        let parts = format!("{parts:?} {}", config.require_verified_email);
+        let flags = (config.require_verified_email, config.archived_projects);
+        let parts = format!("{parts:?} {flags:?}");
         Ok(Self {
             fingerprint: Sha256::digest(parts).into(),
             name: name.into(),
