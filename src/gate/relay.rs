@@ -101,7 +101,10 @@ impl Gate {
         if asserted.gitlab != gitlab {
             return Err(refused("it is about a user of another GitLab"));
         }
-        let session = self.shared.store.named(&asserted.session).await;
+        let name = asserted.session.as_deref().ok_or_else(|| {
+            refused("it is about a caller with a token, of whom labgate has no session")
+        })?;
+        let session = self.shared.store.named(name).await;
         let session = session.ok_or(ApiTrouble::Session)?;
         if !asserted.is_about(&session.identity) {
             return Err(refused("it is about somebody else"));

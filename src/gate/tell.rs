@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! lasting   username, groups …    rendered once for a session's cookie
-//! passing   assertion             signed once for a session, an origin and half a lifetime, then ready
-//!           access_token          as the session has it, on routes that ask for it
+//! passing   assertion             signed once for a session or token, an origin and half a lifetime, then ready
+//!           access_token          as the session has it, on routes that ask for it; the token of a caller goes nowhere
 //! ```
-
-use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Gate, Permit, ready::Ready};
+use super::{
+    Gate, Permit,
+    ready::{Ready, Subject},
+};
 use crate::{
     clock::Timestamp,
-    identity::{Asserted, AssertionError, Assertions, Identity, Occasion, Passing},
+    identity::{Asserted, AssertionError, Assertions, Occasion, Passing},
     refusal::Refusal,
-    session::Session,
     target::Target,
 };
 
@@ -76,63 +76,61 @@ impl Gate {
         target: &Target,
         now: Timestamp,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
-        let Some(session) = permit.who().session.as_ref().filter(|_| self.headers.has_passing())
-        else {
-            return Ok(Vec::new());
-        };
+        let subject = Subject::of(permit.who()).filter(|_| self.headers.has_passing());
+        let Some(subject) = subject else { return Ok(Vec::new()) };
         let assertion = match &self.asserting {
             Some(asserting) if self.headers.asserts() => {
-                Some(self.assertion(asserting, session, target, now)?)
+                Some(self.assertion(asserting, subject, target, now)?)
             },
             Some(_) | None => None,
         };
-        let tokens = &session.tokens;
-        let good = permit.route().access_token && now < tokens.expires;
+        let tokens = subject.session().map(|session| &session.tokens);
+        let good = tokens.filter(|tokens| permit.route().access_token && now < tokens.expires);
         let passing = Passing {
             assertion: assertion.as_ref(),
-            access_token: good.then(|| tokens.access.as_str()),
+            access_token: good.map(|tokens| tokens.access.as_str()),
         };
-        Ok(self.headers.render_passing(&session.identity, passing).collect())
+        Ok(self.headers.render_passing(subject.identity(), passing).collect())
     }
 
     /// An assertion for the host of `target` that is good for another half of its lifetime.
     fn assertion(
         &self,
         asserting: &Asserting,
-        session: &Arc<Session>,
+        subject: Subject<'_>,
         target: &Target,
         now: Timestamp,
     ) -> Result<HeaderValue, Refusal> {
-        if let Some(ready) = asserting.ready.get(session, &target.origin, now) {
+        if let Some(ready) = asserting.ready.get(subject, &target.origin, now) {
             return Ok(ready);
         }
-        let made = self.signed(&asserting.assertions, session, &session.identity, target, now);
+        let made = self.signed(&asserting.assertions, subject, target, now);
         let (value, until) = made.map_err(Refusal::Internal)?;
         self.shared.metrics.assertion_signed();
-        if !self.apis.is_empty() {
+        if let Some(session) = subject.session().filter(|_| !self.apis.is_empty()) {
             // Whoever shows it asks GitLab with this session's token.
             self.shared.store.remember(session);
         }
-        asserting.ready.put(session, &target.origin, value.clone(), now, until);
+        asserting.ready.put(subject, &target.origin, value.clone(), now, until);
         Ok(value)
     }
 
     fn signed(
         &self,
         assertions: &Assertions,
-        session: &Session,
-        identity: &Identity,
+        subject: Subject<'_>,
         target: &Target,
         now: Timestamp,
     ) -> Result<(HeaderValue, Timestamp), Box<dyn std::error::Error + Send + Sync>> {
         let issuer = self.public.as_ref().unwrap_or(&target.origin).to_string();
+        let session = subject.session().map(|session| session.id.alias());
         let occasion = Occasion {
             issuer: &issuer,
             audience: &target.origin.host,
-            session: &session.id.alias(),
+            session: session.as_deref(),
             id: self.shared.random.bytes()?,
             now,
         };
-        Ok(assertions.sign(identity, &occasion)?)
+        Ok(assertions.sign(subject.identity(), &occasion)?)
     }
 }

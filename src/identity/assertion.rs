@@ -3,8 +3,9 @@
 //! ```text
 //! header  typ JWT, alg ES256, kid (RFC 7638 thumbprint of the public key)
 //! claims  iss   labgate's own URL            aud   host of the route
-//!         sub   GitLab's URL # user id       sid   name of the session
+//!         sub   GitLab's URL # user id       sid   name of the session, if there is one
 //!         iat, exp, jti                      username, name, email, groups, gitlab, kind
+//!         project_path, ref, environment     of a CI job
 //! ```
 //!
 //! The first key signs, all are published, so a new one can be published before it signs and an old one after. An assertion is handed on again until half its
@@ -71,9 +72,9 @@ pub struct Asserted {
     /// GitLab's URL, `#`, the user id.
     #[serde(rename = "sub")]
     pub subject: String,
-    /// Names the session.
+    /// Names the session; callers by token have none.
     #[serde(rename = "sid")]
-    pub session: String,
+    pub session: Option<String>,
     /// The name of the GitLab's table.
     pub gitlab: String,
     iat: Timestamp,
@@ -103,8 +104,8 @@ pub struct Occasion<'a> {
     pub issuer: &'a str,
     /// The host of the route.
     pub audience: &'a str,
-    /// A name of the session that tells nobody its id.
-    pub session: &'a str,
+    /// A name of the session that tells nobody its id, if there is a session.
+    pub session: Option<&'a str>,
     /// Random, so that no two assertions are the same.
     pub id: [u8; 16],
     /// The moment of signing.
@@ -184,7 +185,7 @@ impl Assertions {
 /// How far the clocks of replicas may differ.
 const LEEWAY: Duration = Duration::from_mins(1);
 
-/// GitLab's URL, `#`, the user id.
+/// GitLab's URL, `#`, the user id; of a CI job what stands for it.
 fn subject(identity: &Identity) -> String {
     format!("{}#{}", identity.issuer.trim_end_matches('/'), identity.sub)
 }
@@ -201,7 +202,8 @@ struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: String,
-    sid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
     iat: Timestamp,
     exp: Timestamp,
     jti: String,
@@ -214,10 +216,17 @@ struct Claims<'a> {
     groups: Vec<&'a str>,
     gitlab: &'a str,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project_path: Option<&'a str>,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    ref_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'a str>,
 }
 
 impl<'a> Claims<'a> {
     fn new(identity: &'a Identity, occasion: &Occasion<'a>, lifetime: Duration) -> Self {
+        let job = identity.job.as_deref();
         Self {
             iss: occasion.issuer,
             aud: occasion.audience,
@@ -232,6 +241,9 @@ impl<'a> Claims<'a> {
             groups: identity.groups.iter().map(|group| group.path.as_str()).collect(),
             gitlab: &identity.gitlab,
             kind: identity.kind.as_str(),
+            project_path: job.map(|job| job.project_path.as_str()),
+            ref_name: job.map(|job| job.ref_name.as_str()),
+            environment: job.and_then(|job| job.environment.as_deref()),
         }
     }
 }
@@ -280,7 +292,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{config::AccessLevel, identity::Membership};
+    use crate::{
+        config::AccessLevel,
+        identity::{Job, Kind, Membership},
+    };
 
     const LIFETIME: Duration = Duration::from_mins(5);
 
@@ -305,7 +320,7 @@ mod tests {
         Occasion {
             issuer: "https://app.test",
             audience: "wiki.test",
-            session: "a-session",
+            session: Some("a-session"),
             id: [7; 16],
             now: Timestamp::from_unix(now),
         }
@@ -338,8 +353,33 @@ mod tests {
         );
         let nameless = Identity { name: String::new(), email: None, groups: Vec::new(), ..alice() };
         let claims = said(&assertions, &nameless);
-        for claim in ["name", "email", "groups"] {
+        for claim in ["name", "email", "groups", "project_path", "ref", "environment"] {
             assert_eq!(claims.get(claim), None);
+        }
+    }
+
+    #[test]
+    fn of_a_job_it_says_where_that_runs_and_names_no_session() {
+        let assertions = Assertions::new(&[pem()], LIFETIME).unwrap();
+        let job = Job {
+            project_path: "acme/web".into(),
+            ref_name: "main".into(),
+            environment: Some("production".into()),
+            ..Job::default()
+        };
+        let identity = Identity { kind: Kind::Ci, job: Some(Box::new(job)), ..alice() };
+        let occasion = Occasion { session: None, ..occasion(1000) };
+        let (value, _) = assertions.sign(&identity, &occasion).unwrap();
+        let asserted = assertions.read(value.to_str().unwrap(), Timestamp::from_unix(1000));
+        assert_eq!(asserted.unwrap().session, None);
+        let claims = said(&assertions, &identity);
+        for (claim, value) in [
+            ("kind", "ci"),
+            ("project_path", "acme/web"),
+            ("ref", "main"),
+            ("environment", "production"),
+        ] {
+            assert_eq!(claims[claim], value);
         }
     }
 
@@ -355,7 +395,7 @@ mod tests {
         let read = |text: &str, now| ours.read(text, Timestamp::from_unix(now));
         for signed in [text(&[&new]), text(&[&old])] {
             let asserted = read(&signed, 1000).unwrap();
-            assert_eq!(asserted.session, "a-session");
+            assert_eq!(asserted.session.as_deref(), Some("a-session"));
             assert_eq!(asserted.issuer, "https://app.test");
             assert!(asserted.is_about(&alice()));
             assert!(!asserted.is_about(&Identity { sub: "4".into(), ..alice() }));

@@ -110,7 +110,7 @@ const HOOKS: Described = counter(
 const ASSERTIONS_SIGNED: Described = counter(
     "labgate_assertions_signed_total",
     &[],
-    "Assertions signed: one for each session, host and half a lifetime in which it is used.",
+    "Assertions signed: one for each session or token, host and half a lifetime in which it is used.",
 );
 const GITLAB_REQUESTS: Described = counter(
     "labgate_gitlab_requests_total",

@@ -6,14 +6,17 @@ use http::{Method, Request};
 use labgate::{
     app::App,
     config,
-    demo::gitlab::{Endpoint, UserState},
+    demo::gitlab::{Command, Endpoint, UserState},
     gate::Plan,
 };
 use serde_json::Value;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use crate::support::{
-    Answer, Browser, HOST, Lab, Message, Setup, Tap, Wire, labgate, outcome, redis::Redis, send,
+use crate::{
+    support::{
+        Answer, Browser, HOST, Lab, Message, Setup, Tap, Wire, labgate, outcome, redis::Redis, send,
+    },
+    tokens::{ALL, bearer, told},
 };
 
 const ROUTES: &str = r#"
@@ -198,6 +201,24 @@ async fn nobody_is_asked_for_without_a_good_assertion() {
     lab.clock.turn(301);
     refused(&[("x-labgate-assertion", &good)]).await;
     assert_eq!(lab.gitlab.hits(Endpoint::ApiUser), asked, "GitLab was asked all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_caller_with_a_token_nothing_is_asked() {
+    let lab = setup(&format!("{ALL}{API}"), "5m").start().await;
+    let (user, token) = ("alice".to_owned(), "glpat-alice-reads-1234".to_owned());
+    let scopes = vec!["read_api".to_owned()];
+    let command =
+        Command::AddPersonalToken { user, token: token.clone(), scopes, expires_at: None };
+    lab.gitlab.command(command).expect("carried out");
+    let echo = bearer(&lab, "/echo/x", &token).await;
+    let assertion = told(&echo, "x-labgate-assertion");
+    assert!(!assertion.is_empty(), "{}", echo.text());
+    let asked = lab.gitlab.hits(Endpoint::ApiUser);
+    let answer = get(api(&lab), "/api/v4/user", &assertion).await;
+    assert_eq!(refusal(&answer), (403, "api_assertion".into()));
+    assert!(answer.text().contains("caller with a token"), "{}", answer.text());
+    assert_eq!(lab.gitlab.hits(Endpoint::ApiUser), asked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

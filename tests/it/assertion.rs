@@ -7,11 +7,17 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, decode_header, encode,
     jwk::JwkSet,
 };
-use labgate::{config::Dialect, demo::gitlab::Document};
+use labgate::{
+    config::Dialect,
+    demo::gitlab::{Command, Document},
+};
 use serde_json::{Value, json};
 
-use crate::support::{
-    Answer, Arrived, HOST, House, Lab, Setup, Wire, appears, get, labgate, outcome, send, until,
+use crate::{
+    support::{
+        Answer, Arrived, HOST, House, Lab, Setup, Wire, appears, get, labgate, outcome, send, until,
+    },
+    tokens::ALL,
 };
 
 const ROUTES: &str = r#"
@@ -381,6 +387,76 @@ async fn a_front_proxy_is_given_the_assertion_to_hand_on() {
         assert!(!answer.headers.values().any(|value| value == "mallory"), "{dialect:?}");
     }
     assert_eq!(lab.count("labgate_assertions_signed_total").await, 1);
+}
+
+/// A route for people's tokens, and one for jobs that asks for access tokens in vain.
+const CALLERS: &str = r#"
+[[route]]
+path = "/echo"
+upstream = "UPSTREAM"
+allow = "signed-in"
+[[route]]
+path = "/echo/token"
+upstream = "UPSTREAM"
+allow = "signed-in"
+access_token = true
+[[route]]
+path = "/echo/shop"
+upstream = "UPSTREAM"
+allow = [{ ci_project = "acme/web/shop" }]
+access_token = true
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_caller_with_a_token_it_says_as_much_and_hands_no_token_on() {
+    let lines = "headers = { X-Labgate-Assertion = \"assertion\", X-Token = \"access_token\" }";
+    let lab = setup("5m", lines).gitlab(ALL).routes(CALLERS);
+    let lab = lab.server("trusted_proxies = [\"127.0.0.0/8\"]\n").start().await;
+    let keys = published(&lab).await;
+    let alices = "glpat-alice-reads-1234".to_owned();
+    let (user, scopes) = ("alice".to_owned(), vec!["read_user".to_owned()]);
+    let command =
+        Command::AddPersonalToken { user, token: alices.clone(), scopes, expires_at: None };
+    lab.gitlab.command(command).expect("carried out");
+    let job = json!({ "environment": "production" });
+    let job = lab.gitlab.ci_id_token(job.as_object().expect("claims"));
+    let said = async |path: &str, token: &str| {
+        let echo = ask(&lab, path, &format!("Authorization: Bearer {token}")).await;
+        assert!(!echo.to_string().contains(token), "{echo}");
+        assert!(arrived(&echo, "x-token").is_empty(), "{echo}");
+        let assertion = assertion(&echo);
+        let claims = verified(&assertion, &keys, HOST).expect("a good one");
+        assert_eq!(claims.get("sid"), None);
+        (assertion, claims)
+    };
+    let (first, claims) = said("/echo/x", &alices).await;
+    assert_eq!((&claims["username"], &claims["kind"]), (&json!("alice"), &json!("token")));
+    assert!(claims["sub"].as_str().expect("text").ends_with("#2"), "{claims}");
+    assert_eq!(claims.get("project_path"), None);
+    let (_, claims) = said("/echo/shop", &job).await;
+    for (claim, value) in [
+        ("kind", "ci"),
+        ("project_path", "acme/web/shop"),
+        ("ref", "main"),
+        ("environment", "production"),
+    ] {
+        assert_eq!(claims[claim], value, "{claim}: {claims}");
+    }
+    assert!(claims["sub"].as_str().expect("text").ends_with("#project:102"), "{claims}");
+    assert_eq!((claims.get("email"), claims.get("groups")), (None, None));
+    // It is the one that is ready, until GitLab is asked about the token again.
+    assert_eq!(said("/echo/token", &alices).await.0, first);
+    assert_eq!(lab.count("labgate_assertions_signed_total").await, 2);
+    lab.clock.turn(61);
+    assert_ne!(said("/echo/x", &alices).await.0, first);
+    assert_eq!(lab.count("labgate_assertions_signed_total").await, 3);
+    // And a front proxy gets it too.
+    let asked = Arrived::get("/echo/token").header("authorization", &format!("Bearer {alices}"));
+    let answer = asked.ask(Dialect::Traefik, lab.app.addr()).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("x-token").is_empty());
+    let claims = verified(answer.header("x-labgate-assertion"), &keys, HOST).expect("a good one");
+    assert_eq!((&claims["username"], &claims["kind"]), (&json!("alice"), &json!("token")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
