@@ -270,10 +270,10 @@ def end(process):
 # --- a session, as a browser would get it --------------------------------------------------------------------------------------------
 
 
-def sign_in(public, user):
-    """Signs `user` in at the development GitLab; returns the Cookie header for labgate."""
+def sign_in(public, user, *handlers):
+    """Signs `user` in at the development GitLab; returns the Cookie header for labgate. The handlers see all requests."""
     jar = http.cookiejar.CookieJar()
-    browser = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
+    browser = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar), *handlers)
     browser.addheaders = [("Accept", "text/html"), ("User-Agent", "labgate benches")]
     url, data = f"{public}/1k", None
     for _ in range(12):

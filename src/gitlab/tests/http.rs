@@ -15,6 +15,7 @@ use super::{
     script::{Reply, Script},
     *,
 };
+use crate::gitlab::lane::{CALLS, SIGN_IN_CALLS};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
@@ -187,9 +188,9 @@ async fn sign_ins_that_hang_leave_turns_to_those_who_are_signed_in() {
             })
         })
         .collect();
-    script.reached(16).await;
+    script.reached(SIGN_IN_CALLS).await;
     assert!(matches!(provider.identify("token").await, Err(IdentifyError::TokenDead)));
-    assert_eq!(script.count("/oauth/token"), 16);
+    assert_eq!(script.count("/oauth/token"), SIGN_IN_CALLS);
     hold.add_permits(100);
     for sign_in in sign_ins {
         assert!(sign_in.await.unwrap().is_err());
@@ -206,19 +207,19 @@ async fn waiting_for_a_turn_says_nothing_of_gitlab() {
         let provider = Arc::clone(&provider);
         tokio::spawn(async move { provider.identify("token").await })
     };
-    let first: Vec<_> = (0..32).map(|_| ask()).collect();
-    script.reached(32).await;
+    let first: Vec<_> = (0..CALLS).map(|_| ask()).collect();
+    script.reached(CALLS).await;
     pass(Duration::from_secs(1)).await;
-    let late: Vec<_> = (0..32).map(|_| ask()).collect();
+    let late: Vec<_> = (0..CALLS).map(|_| ask()).collect();
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     // The first are answered late but in time; whoever waited for them has as long as they had.
     pass(Duration::from_secs(8)).await;
-    hold.add_permits(32);
-    script.reached(64).await;
+    hold.add_permits(CALLS);
+    script.reached(2 * CALLS).await;
     pass(Duration::from_secs(6)).await;
-    hold.add_permits(32);
+    hold.add_permits(CALLS);
     for call in first.into_iter().chain(late) {
         assert!(matches!(call.await.unwrap(), Err(IdentifyError::TokenDead)));
     }
@@ -288,7 +289,7 @@ async fn nobody_waits_longer_than_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a_storm_reaches_gitlab_as_32_calls_at_a_time() {
+async fn a_storm_reaches_gitlab_as_so_many_calls_at_a_time() {
     let hold = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&hold);
     let script = Script::new(move |_| Reply::json(401, "{}").held(&gate)).await;
@@ -299,12 +300,12 @@ async fn a_storm_reaches_gitlab_as_32_calls_at_a_time() {
             tokio::spawn(async move { provider.identify("token").await })
         })
         .collect();
-    script.reached(32).await;
+    script.reached(CALLS).await;
     hold.add_permits(100);
     for call in calls {
         assert!(matches!(call.await.unwrap(), Err(IdentifyError::TokenDead)));
     }
-    assert_eq!(script.most_at_once(), 32);
+    assert_eq!(script.most_at_once(), CALLS);
     assert_eq!(script.hits().len(), 100);
 }
 
