@@ -10,7 +10,7 @@ use clap::Args;
 use http::Method;
 use serde::Serialize;
 
-use super::{Environment, MISTAKE, ci_claims, planned, print, run::background, say};
+use super::{Environment, MISTAKE, ci_claims, print, run::background, say, sketched};
 use crate::{
     authorize::{Finding, Verdict},
     config::{self, AccessLevel, Config, GroupPath, ProjectPath},
@@ -94,7 +94,7 @@ pub(super) fn run(
     path: Option<PathBuf>,
     env: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let plan = match planned(path, env) {
+    let plan = match sketched(path, env) {
         Ok(plan) => plan,
         Err(code) => return Ok(code),
     };

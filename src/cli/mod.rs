@@ -30,8 +30,8 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{self, Document, Problem},
-    gate::Plan,
+    config::{self, Config, Document, Problem},
+    gate::{Env, Plan},
 };
 
 /// A usage or configuration mistake.
@@ -121,9 +121,22 @@ fn located(given: Option<PathBuf>, env: &Environment) -> Option<PathBuf> {
 
 /// The plan of the configuration, after all that is wrong with it was said; the exit code if it can't be used.
 fn planned(path: Option<PathBuf>, env: &Environment) -> Result<Plan, ExitCode> {
+    drawn(path, env, Plan::draw)
+}
+
+/// The same for commands that only look at it: they work where the secrets are not.
+fn sketched(path: Option<PathBuf>, env: &Environment) -> Result<Plan, ExitCode> {
+    drawn(path, env, Plan::sketch)
+}
+
+fn drawn(
+    path: Option<PathBuf>,
+    env: &Environment,
+    draw: fn(&Config, Env<'_>) -> (Option<Plan>, Vec<Problem>),
+) -> Result<Plan, ExitCode> {
     let (document, config, mut problems) = config::load(path, env);
     let plan = config.and_then(|config| {
-        let (plan, across) = Plan::draw(&config, &|name| env.get(name).cloned());
+        let (plan, across) = draw(&config, &|name| env.get(name).cloned());
         problems.extend(document.settle(across));
         plan
     });

@@ -83,7 +83,15 @@ pub(super) struct PlannedRoute {
 impl Plan {
     /// Draws a plan from `config`; there is one exactly if no problem is more than a warning.
     pub fn draw(config: &Config, env: Env<'_>) -> (Option<Self>, Vec<Problem>) {
-        let mut draft = Draft { config, env, problems: Vec::new() };
+        Self::drawn(Draft { config, env, is_sketch: false, problems: Vec::new() })
+    }
+
+    /// The same to be looked at, not run by: secrets and authorities' certificates that can't be read are no problem, since these are where labgate runs.
+    pub fn sketch(config: &Config, env: Env<'_>) -> (Option<Self>, Vec<Problem>) {
+        Self::drawn(Draft { config, env, is_sketch: true, problems: Vec::new() })
+    }
+
+    fn drawn(mut draft: Draft<'_>) -> (Option<Self>, Vec<Problem>) {
         let plan = draft.draw();
         let sound = draft.problems.iter().all(|problem| problem.warning);
         (plan.filter(|_| sound), draft.problems)
@@ -223,6 +231,7 @@ pub(super) fn redirect_uri(origin: &dyn fmt::Display, prefix: &str) -> String {
 struct Draft<'a> {
     config: &'a Config,
     env: Env<'a>,
+    is_sketch: bool,
     problems: Vec<Problem>,
 }
 
@@ -259,6 +268,13 @@ impl Draft<'_> {
 
     fn error(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem::error(key, message));
+    }
+
+    /// What is not here, and must be where labgate runs.
+    fn missing(&mut self, key: &str, message: impl Into<String>) {
+        if !self.is_sketch {
+            self.error(key, message);
+        }
     }
 
     fn advise(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {

@@ -361,6 +361,36 @@ async fn online_it_says_what_gitlab_knows() {
     }
 }
 
+#[test]
+fn it_needs_none_of_the_secrets() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("labgate.toml");
+    let text = r#"
+server.public_url = "https://app.example.com"
+gitlab.main = { base_url = "https://git.example.com", client_id = "x", client_secret = { file = "/nowhere/secret" }, hook_secret = { env = "NOT_SET_HERE" }, ca = "/nowhere/ca.pem" }
+session = { keys = [{ file = "/nowhere/old" }, { file = "/nowhere/new" }], store = { redis = { file = "/nowhere/redis" } } }
+identity.assertion = { key = { file = "/nowhere/key" } }
+[[route]]
+upstream = "http://127.0.0.1:3000"
+allow = [{ group = "acme/ops", role = "developer" }]
+"#;
+    std::fs::write(&path, text).expect("a file");
+    let asked = ["--url", "https://app.example.com/", "--user", "ada", "--group"];
+    for (group, expected) in [("acme/ops=developer", 0), ("acme/ops=guest", 1)] {
+        let (code, out, err) = explain(&path, &[&asked[..], &[group]].concat());
+        assert_eq!(code, expected, "{out}{err}");
+        assert_eq!(err, "");
+    }
+    // Whoever serves by it can't do without.
+    let path = path.to_str().expect("a path");
+    let (code, _, err) = outcome(&mut labgate(&["check", "--config", path], &[]));
+    assert_eq!(code, 2);
+    assert_eq!(err.matches("error:").count(), 7, "{err}");
+    let (code, out, err) = outcome(&mut labgate(&["front", "caddy", "--config", path], &[]));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("forward_auth"), "{out}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_which_rule_and_what_it_found() {
     let routes = r#"[[route]]

@@ -20,7 +20,7 @@ use clap::{
 };
 
 use self::setup::Setup;
-use super::{Environment, MISTAKE, planned, print, say};
+use super::{Environment, MISTAKE, print, say, sketched};
 use crate::config::Dialect;
 
 /// Which proxy, and what labgate.toml doesn't say of it.
@@ -113,7 +113,7 @@ pub(super) fn run(
         say(&format!("labgate: error: {name} has no such form; it has: {forms}\n"));
         return Ok(ExitCode::from(MISTAKE));
     };
-    let plan = match planned(path, env) {
+    let plan = match sketched(path, env) {
         Ok(plan) => plan,
         Err(code) => return Ok(code),
     };

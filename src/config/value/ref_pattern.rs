@@ -15,6 +15,11 @@ impl RefPattern {
         &self.0
     }
 
+    /// Whether tags are meant, not branches.
+    pub fn is_of_tags(&self) -> bool {
+        self.0.starts_with(TAGS)
+    }
+
     /// Whether the branch, or the tag, called `name` is meant. A plain pattern means branches alone: whoever may make a tag called `main` has not got
     /// into the branch of that name.
     pub fn matches(&self, name: &str, is_tag: bool) -> bool {

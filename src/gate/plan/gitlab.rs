@@ -22,7 +22,7 @@ impl Draft<'_> {
             if let Some(secret) = &gitlab.client_secret {
                 match secret.read(self.env) {
                     Ok(secret) => drop(secrets.insert(name.clone(), secret)),
-                    Err(error) => self.error(format!("{key}.client_secret"), chain(&error)),
+                    Err(error) => self.missing(&format!("{key}.client_secret"), chain(&error)),
                 }
             }
             self.transport(&key, gitlab);
@@ -56,7 +56,7 @@ impl Draft<'_> {
             let Some(secret) = &gitlab.hook_secret else { continue };
             let key = format!("gitlab.{name}.hook_secret");
             match secret.read(self.env) {
-                Err(error) => self.error(key, chain(&error)),
+                Err(error) => self.missing(&key, chain(&error)),
                 Ok(text) => match HookSecret::new(&text) {
                     Some(secret) => drop(hooks.insert(name.clone(), secret)),
                     None => self.advise(
@@ -75,7 +75,10 @@ impl Draft<'_> {
         let (roots, needs) = (Roots::none(), needs(self.config, name));
         let observe = Arc::new(Unobserved);
         match Provider::new(name, gitlab, None, needs, &roots, self.env, observe) {
-            Err(error @ (ProviderError::CaFile(_) | ProviderError::CaContent)) => {
+            Err(error @ ProviderError::CaFile(_)) => {
+                self.missing(&format!("{key}.ca"), chain(&error));
+            },
+            Err(error @ ProviderError::CaContent) => {
                 self.error(format!("{key}.ca"), chain(&error));
             },
             Err(error @ (ProviderError::Proxy | ProviderError::Tls(_))) => {

@@ -67,7 +67,7 @@ impl Draft<'_> {
         for (key, secret) in table.key.named("identity.assertion.key") {
             match secret.read(self.env) {
                 Ok(text) => keys.push(text),
-                Err(error) => self.error(key.clone(), chain(&error)),
+                Err(error) => self.missing(&key, chain(&error)),
             }
             places.push(key);
         }

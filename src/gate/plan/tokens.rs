@@ -18,6 +18,7 @@ impl Draft<'_> {
         self.vain_tokens(key, route, gitlabs);
         self.vain_rules(key, route, &takes);
         self.open_rules(key, route, &takes);
+        self.unprotected_refs(key, route, &takes);
         if route.basic && !takes.any() {
             self.warn(
                 &format!("{key}.basic"),
@@ -83,6 +84,25 @@ impl Draft<'_> {
             } else if !names.is_empty() {
                 self.warn(&key, "CI jobs of any project can meet this rule", help);
             }
+        }
+    }
+
+    /// Rules on a branch or tag that anybody may have who can open a merge request: its pipeline may carry the name, also a fork's.
+    fn unprotected_refs(&mut self, key: &str, route: &config::Route, takes: &Takes) {
+        // Of a job token GitLab does not say whether its ref is protected.
+        let told = takes.kinds.iter().any(|(_, kinds)| kinds.contains(&TokenKind::Ci));
+        let rules = route.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
+        let open = |rule: &Rule| {
+            rule.r#ref.as_ref().is_some_and(|branch| !branch.is_of_tags())
+                && rule.ref_protected.is_none()
+                && rule.pipeline_source.is_none()
+        };
+        for (index, _) in rules.iter().enumerate().filter(|(_, rule)| told && open(rule)) {
+            self.warn(
+                &format!("{key}.allow[{index}].ref"),
+                "a merge request's pipeline may carry this name too, a fork's as well",
+                "add `ref_protected = true`, or `pipeline_source = \"push\"` for a branch that is not protected",
+            );
         }
     }
 
@@ -169,13 +189,36 @@ mod tests {
             (CI, "allow = \"public\"\ntokens = [\"ci\"]", ""),
             ("", "allow = \"signed-in\"\nbasic = true", "route[0].basic: without effect"),
             (CI, "allow = \"public\"\nbasic = true", "route[0].basic: without effect"),
-            (CI, "allow = [{ ref = \"main\" }]", "route[0].allow[0]: CI jobs of any project"),
+            (
+                CI,
+                "allow = [{ ref = \"main\", ref_protected = true }]",
+                "route[0].allow[0]: CI jobs of any project",
+            ),
         ] {
             let (sound, problems) = said(gitlab, route);
             assert!(sound, "{route}: {problems}");
             assert!(problems.starts_with(told) && !problems.contains(';'), "{route}: {problems}");
             assert_eq!(told.is_empty(), problems.is_empty(), "{route}: {problems}");
         }
+    }
+
+    #[test]
+    fn a_branch_that_need_not_be_protected_is_told() {
+        let rule = |keys: &str| format!("allow = [{{ ci_project = \"acme/shop\", {keys} }}]");
+        for (keys, told) in [
+            ("ref = \"main\"", true),
+            ("ref = \"refs/heads/release/*\"", true),
+            ("ref = \"refs/tags/v*\"", false),
+            ("ref = \"main\", ref_protected = true", false),
+            ("ref = \"next\", pipeline_source = \"push\"", false),
+        ] {
+            let (sound, problems) = said(CI, &rule(keys));
+            assert!(sound, "{problems}");
+            assert_eq!(problems.contains("allow[0].ref: a merge request's"), told, "{problems}");
+        }
+        // Of a job token GitLab does not say whether its ref is protected.
+        let job = "tokens = { accept = [\"job\"] }";
+        assert_eq!(said(job, &rule("ref = \"main\"")), (true, String::new()));
     }
 
     #[test]
