@@ -14,6 +14,7 @@ use crate::{
 
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
+    GitLab(String),
     User(String),
     Email(String),
     EmailDomain(String),
@@ -45,6 +46,7 @@ impl From<bool> for Verdict {
 impl Condition {
     pub(super) fn verdict(&self, identity: &Identity) -> Verdict {
         match (self, identity.kind) {
+            (Self::GitLab(name), _) => (*name == identity.gitlab).into(),
             (Self::Job(condition), Kind::Ci) => {
                 identity.job.as_deref().map_or(Verdict::Unknown, |job| condition.verdict(job))
             },
@@ -82,7 +84,7 @@ impl Condition {
             Self::TwoFactor(wanted) => flag(*wanted, identity.two_factor),
             Self::External(wanted) => flag(*wanted, identity.external),
             Self::Listed(file) => file.lists(identity).into(),
-            Self::Job(_) => Verdict::Fails,
+            Self::GitLab(_) | Self::Job(_) => Verdict::Fails,
         }
     }
 
@@ -97,6 +99,7 @@ impl Condition {
             Some(role) => format!("at least {} in the {kind} {path}", capitalised(*role)),
         };
         match self {
+            Self::GitLab(name) => format!("an account at {name}"),
             Self::User(name) => format!("the user {name}"),
             Self::Email(_) => "a certain verified e-mail address".into(),
             Self::EmailDomain(domain) => format!("a verified e-mail address at {domain}"),
@@ -124,6 +127,7 @@ impl Condition {
             };
         }
         match self {
+            Self::GitLab(_) => format!("it is {}", identity.gitlab),
             Self::Job(_) => "no CI job".into(),
             Self::User(_) if identity.kind == Kind::Token => {
                 format!("a token of {}", identity.username)
@@ -173,7 +177,8 @@ impl Condition {
                 let path = project.as_str();
                 (path, format!("{base}/{path}/-/project_members"))
             },
-            Self::User(_)
+            Self::GitLab(_)
+            | Self::User(_)
             | Self::Email(_)
             | Self::EmailDomain(_)
             | Self::TwoFactor(_)

@@ -161,6 +161,7 @@ fn conditions(
     files: &mut UsersFiles,
 ) -> Result<Vec<Condition>, PolicyError> {
     let Rule {
+        gitlab,
         user,
         email,
         email_domain,
@@ -205,7 +206,8 @@ fn conditions(
     if conditions.is_empty() {
         return Err(PolicyError::EmptyRule(number));
     }
-    Ok(conditions)
+    let gitlab = gitlab.clone().map(Condition::GitLab);
+    Ok(gitlab.into_iter().chain(conditions).collect())
 }
 
 /// What a CI job reads where no rule names it.

@@ -148,7 +148,7 @@ fn identity(arguments: &Arguments, config: &Config) -> Result<Option<Identity>, 
     };
     identity.projects =
         projects(config).map(|path| in_project(path, arguments, &identity)).collect();
-    Ok(Some(identity))
+    Ok(Some(identity.inheriting(groups(config))))
 }
 
 /// The GitLab that they come from.
@@ -202,6 +202,12 @@ fn looked_up(arguments: &Arguments, plan: &Plan, env: &Environment) -> Result<Id
 /// Holds the token that `--online` asks with.
 const TOKEN: &str = "LABGATE_GITLAB_TOKEN";
 
+/// Every group that a rule mentions.
+fn groups(config: &Config) -> impl Iterator<Item = &GroupPath> {
+    let rules = config.route.iter().filter_map(|route| route.allow.as_ref()?.rules());
+    rules.flatten().filter_map(|rule| rule.group.as_ref())
+}
+
 /// Every project that a rule mentions.
 fn projects(config: &Config) -> impl Iterator<Item = &ProjectPath> {
     let rules = config.route.iter().filter_map(|route| route.allow.as_ref()?.rules());
@@ -213,7 +219,7 @@ fn in_project(project: &ProjectPath, arguments: &Arguments, who: &Identity) -> P
     let own = arguments.project.iter().filter(|held| project.is(&held.path)).map(|held| held.level);
     let namespace = project.as_str().rsplit_once('/').map(|(namespace, _)| namespace.to_owned());
     let namespace = namespace.and_then(|path| GroupPath::try_from(path).ok());
-    let inherited = namespace.and_then(|group| who.level_in(&group));
+    let inherited = namespace.and_then(|group| who.inheriting([&group]).level_in(&group));
     ProjectMembership { path: project.as_str().into(), level: own.max().max(inherited) }
 }
 

@@ -27,13 +27,15 @@ pub enum Allow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
+    /// Name of the `[gitlab.NAME]` of which the caller must come; without it the rule holds for each GitLab that the route admits. Example `"main"`.
+    pub gitlab: Option<String>,
     /// GitLab username, compared without regard to case. Example `"ada"`.
     pub user: Option<String>,
     /// Verified e-mail address, compared without regard to case. Example `"ada@example.com"`.
     pub email: Option<String>,
     /// Domain of the verified e-mail address, exactly, without regard to case. Example `"example.com"`.
     pub email_domain: Option<String>,
-    /// Full path of a group of which the user is a member, directly or by an ancestor. Example `"acme/web"`.
+    /// Full path of a group of which the user is a member, directly or by a group around it. Example `"acme/web"`.
     pub group: Option<GroupPath>,
     /// Full path of a project of which the user is a member: of itself, by its group, or by sharing. Example `"acme/web/shop"`.
     pub project: Option<ProjectPath>,
@@ -105,10 +107,35 @@ impl Rule {
             || self.users_file.is_some()
     }
 
+    /// Whether it can hold for somebody of the GitLab called `name`; nobody is a CI job and a user at once.
+    pub fn concerns(&self, name: &str) -> bool {
+        let is_meant = self.gitlab.as_ref().is_none_or(|own| own == name);
+        is_meant && !(self.is_of_jobs() && self.is_of_users())
+    }
+
+    /// Whether it goes by a name that is given anew at each GitLab.
+    pub fn goes_by_name(&self) -> bool {
+        self.user.is_some()
+            || self.group.is_some()
+            || self.project.is_some()
+            || self.users_file.is_some()
+            || self.ci_project.is_some()
+            || self.ci_namespace.is_some()
+    }
+
     fn problems(&self, key: &str) -> Vec<Problem> {
-        if *self == Self::default() {
-            let help = "say `allow = \"signed-in\"` for everybody who can sign in";
-            return vec![Problem::error(key, "a rule without a condition").help(help)];
+        if !self.is_of_users() && !self.is_of_jobs() {
+            let (message, help) = match &self.gitlab {
+                None => (
+                    "a rule without a condition",
+                    "say `allow = \"signed-in\"` for everybody who can sign in",
+                ),
+                Some(_) => (
+                    "a rule that names nothing but the GitLab",
+                    "say `gitlab = [\"…\"]` and `allow = \"signed-in\"` in the route for all of its users",
+                ),
+            };
+            return vec![Problem::error(key, message).help(help)];
         }
         let mut problems = Vec::new();
         if self.role.is_some() && self.group.is_none() && self.project.is_none() {

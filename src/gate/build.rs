@@ -262,7 +262,7 @@ pub(super) fn needs(config: &config::Config, name: &str) -> Needs {
         Some(config::Allow::Public | config::Allow::SignedIn) | None => None,
     });
     let mut needs = Needs { hand_on: config.identity.groups.clone(), ..Needs::default() };
-    for rule in rules.flatten() {
+    for rule in rules.flatten().filter(|rule| rule.concerns(name)) {
         needs.groups.extend(group_need(rule));
         let known = |path: &ProjectPath| needs.projects.iter().any(|other| other.is(path.as_str()));
         needs.projects.extend(rule.project.clone().filter(|path| !known(path)));

@@ -154,7 +154,8 @@ impl Plan {
         let routes = self.config.route.iter().enumerate().filter(|(_, route)| route.admits(name));
         let rules = routes.flat_map(|(route, table)| {
             let rules = table.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
-            rules.iter().enumerate().map(move |(rule, keys)| (route, rule, keys))
+            let rules = rules.iter().enumerate().filter(|(_, keys)| keys.concerns(name));
+            rules.map(move |(rule, keys)| (route, rule, keys))
         });
         let reasons = rules.filter_map(|(route, rule, keys)| {
             let project = keys.project.as_ref().map(|path| format!("project {}", path.as_str()));

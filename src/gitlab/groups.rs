@@ -1,8 +1,9 @@
 //! From the claims of userinfo to memberships: thousands of groups in, those that matter out, those that rules mention first.
 //!
 //! GitLab's `groups` holds every group that somebody is a direct member of, and all descendants of those; the role lists hold direct roles
-//! only, developer and up. The role that is certain in a group is the highest one in it or in an ancestor; of a membership without any, only
-//! that it exists.
+//! only, developer and up. So what is not in `groups` is no membership, whatever is held above that path: the group has moved, or there never was one.
+//! The role that is certain in a group is the highest one in it or in an ancestor; of a membership without any, only that it exists. Minimal access is
+//! in no claim.
 
 use std::collections::{HashMap, HashSet};
 
@@ -42,7 +43,7 @@ pub struct Needs {
 impl GroupNeed {
     /// Whether the claims can't decide it, which name roles from developer upwards only, so that the API must be asked.
     pub fn asks_api(&self) -> bool {
-        self.role.is_some_and(|role| role > AccessLevel::MINIMAL && role < AccessLevel::DEVELOPER)
+        self.role.is_some_and(|role| role < AccessLevel::DEVELOPER)
     }
 }
 
@@ -78,17 +79,17 @@ impl Needs {
         let roles = claims.roles();
         let written: HashMap<String, &str> =
             claims.groups.iter().map(|path| (path.to_ascii_lowercase(), path.as_str())).collect();
+        let certain = |lower: &str| {
+            effective(lower, |group| roles.get(group).copied()).unwrap_or(AccessLevel::MINIMAL)
+        };
         let mut seen = HashSet::new();
         let mut memberships = Vec::new();
         for need in &self.groups {
             let lower = need.path.as_str().to_ascii_lowercase();
-            let level = effective(&lower, |group| {
-                let member = written.contains_key(group).then_some(AccessLevel::MINIMAL);
-                member.max(roles.get(group).copied())
-            });
-            if let Some(level) = level.filter(|_| !seen.contains(&lower)) {
-                let path = written.get(&lower).copied().unwrap_or(need.path.as_str());
-                memberships.push(Membership { path: path.into(), level });
+            if let Some(path) = written.get(&lower)
+                && !seen.contains(&lower)
+            {
+                memberships.push(Membership { path: (*path).into(), level: certain(&lower) });
                 seen.insert(lower);
             }
         }
@@ -98,11 +99,9 @@ impl Needs {
             (wanted && seen.insert(lower.clone())).then_some((path, lower))
         });
         memberships.extend(
-            handed_on.take(HANDED_ON).map(|(path, lower)| Membership {
-                path: path.clone(),
-                level: effective(&lower, |group| roles.get(group).copied())
-                    .unwrap_or(AccessLevel::MINIMAL),
-            }),
+            handed_on
+                .take(HANDED_ON)
+                .map(|(path, lower)| Membership { path: path.clone(), level: certain(&lower) }),
         );
         memberships
     }

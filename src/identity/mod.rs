@@ -67,10 +67,23 @@ pub struct ProjectMembership {
 }
 
 impl Identity {
-    /// The effective role in `group`: that of the membership in it or in an ancestor, whichever is most.
+    /// The effective role in `group`, as GitLab said it of that very group. What is said of one around it tells nothing: the group may have moved.
     pub fn level_in(&self, group: &GroupPath) -> Option<AccessLevel> {
-        let within = self.groups.iter().filter(|membership| group.is_within(&membership.path));
-        within.map(|membership| membership.level).max()
+        let own = self.groups.iter().filter(|membership| group.is(&membership.path));
+        own.map(|membership| membership.level).max()
+    }
+
+    /// The same with those of `groups` that lie in a group of theirs, for where nobody has asked GitLab about each.
+    #[must_use]
+    pub fn inheriting<'a>(&self, groups: impl IntoIterator<Item = &'a GroupPath>) -> Self {
+        let mut heir = self.clone();
+        for group in groups {
+            let around = self.groups.iter().filter(|membership| group.is_within(&membership.path));
+            if let Some(level) = around.map(|membership| membership.level).max() {
+                heir.groups.push(Membership { path: group.as_str().into(), level });
+            }
+        }
+        heir
     }
 
     /// What GitLab said of this project; none if it was not asked.

@@ -402,6 +402,11 @@ async fn a_token_of_one_gitlab_opens_nothing_at_another() {
             "[\"main\", \"other\"]",
             r#"[{ user = "bob" }, { ci_project = "acme/web/shop" }]"#,
         ),
+        of(
+            "by-rule",
+            "[\"main\", \"other\"]",
+            r#"[{ gitlab = "main", user = "bob" }, { gitlab = "other", ci_project = "acme/web/shop" }]"#,
+        ),
         of("main-ci", "[\"main\"]", SHOP),
         of("other-ci", "[\"other\"]", SHOP),
     ];
@@ -438,6 +443,13 @@ async fn a_token_of_one_gitlab_opens_nothing_at_another() {
     assert_eq!(get(&lab, "/echo/both", &[auth, ("x-labgate-gitlab", "x")]).await.status, 401);
     assert_eq!(other.hits(Endpoint::ApiToken), hits, "the other never saw it");
     assert_eq!(get(&lab, "/echo/both", &[auth, ("x-labgate-gitlab", "other")]).await.status, 401);
+    for (token, gitlab, status) in
+        [("glpat-of-main", "main", 200), ("glpat-of-other", "other", 403)]
+    {
+        let auth = ("authorization", &*format!("Bearer {token}"));
+        let answer = get(&lab, "/echo/by-rule", &[auth, ("x-labgate-gitlab", gitlab)]).await;
+        assert_eq!(answer.status, status, "{gitlab}");
+    }
     // A job's token names its issuer, and its audience is one GitLab's.
     let (main_job, other_job) = (
         lab.gitlab.ci_id_token(&Map::new()),
@@ -448,6 +460,8 @@ async fn a_token_of_one_gitlab_opens_nothing_at_another() {
         (&other_job, "/echo/other-ci", 200),
         (&main_job, "/echo/other-ci", 401),
         (&other_job, "/echo/main-ci", 401),
+        (&main_job, "/echo/by-rule", 403),
+        (&other_job, "/echo/by-rule", 200),
         (&main_job, "/echo/both", 200),
         (&other_job, "/echo/both", 200),
         (&other.ci_id_token(&Map::new()), "/echo/both", 401),

@@ -148,6 +148,35 @@ async fn what_changes_in_a_project_counts_at_the_next_recheck() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_not_there_or_no_more_has_no_members() {
+    let rules = [
+        ("ops", r#"[{ group = "acme/ops" }]"#),
+        ("ops-maintainer", r#"[{ group = "acme/ops", role = "maintainer" }]"#),
+        ("web", r#"[{ group = "acme/web", role = "developer" }]"#),
+        // No group, but a project; and nothing at all.
+        ("project-as-group", r#"[{ group = "acme/web/shop" }]"#),
+        ("nowhere", r#"[{ group = "acme/nowhere" }]"#),
+    ];
+    for scopes in ["", "scopes = [\"openid\", \"email\", \"read_user\", \"read_api\"]\n"] {
+        let lab = Setup::default().gitlab(scopes).routes(&routes(&rules)).start().await;
+        // Maintainer of acme/ops, and developer of acme, so of all that is below it.
+        let mut alice = lab.signed_in("alice").await;
+        let mut admitted = async |expected: [bool; 5]| {
+            for ((name, _), expected) in rules.iter().zip(expected) {
+                assert_eq!(may(&mut alice, &format!("/p/{name}")).await, expected, "{name}");
+            }
+        };
+        admitted([true, true, true, false, false]).await;
+        tell(&lab.gitlab, Command::RenameGroup { path: "acme/ops".into(), to: "beta".into() });
+        lab.clock.turn(TOO_OLD);
+        admitted([false, false, true, false, false]).await;
+        tell(&lab.gitlab, Command::RenameGroup { path: "beta".into(), to: "acme/ops".into() });
+        lab.clock.turn(TOO_OLD);
+        admitted([true, true, true, false, false]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn archived_projects_count_unless_the_configuration_says_otherwise() {
     let rules = [("shop", r#"[{ project = "acme/web/shop" }]"#)];
     for (keys, counts) in [("", true), ("archived_projects = false\n", false)] {

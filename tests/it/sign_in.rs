@@ -335,6 +335,20 @@ async fn one_username_on_two_gitlabs_is_two_people() {
         Some(location.origin()),
         Url::parse(lab.gitlab.external_url()).ok().map(|u| u.origin())
     );
+    // Both GitLabs have an alice and a group acme: a rule says whose it means.
+    for (browser, own) in [(&mut main, "main"), (&mut browser, "other")] {
+        for kind in ["user", "group"] {
+            for of in ["main", "other"] {
+                let answer = browser.xhr(&format!("/echo/{kind}-of-{of}")).await;
+                let expected = if own == of { 200 } else { 403 };
+                assert_eq!(answer.status, expected, "{kind} of {of} by alice of {own}");
+                if own != of {
+                    let held = answer.json()["rules"][0]["held"].clone();
+                    assert_eq!(held, format!("it is {own}"));
+                }
+            }
+        }
+    }
     // What happens to one of them does not touch the other.
     other.set_state("alice", labgate::demo::gitlab::UserState::Blocked).expect("alice");
     lab.clock.turn(400);
@@ -431,8 +445,18 @@ async fn two_gitlabs() -> (Lab, DevGitlab) {
             "[[route]]\npath = \"{path}\"\nupstream = \"UPSTREAM\"\nallow = \"signed-in\"\n{more}\n"
         )
     };
-    let routes =
-        [route("/private", ""), route("/echo", ""), route("/echo/main", "gitlab = [\"main\"]")];
+    let ruled = |path: &str, rule: &str| {
+        route(path, "").replace("\"signed-in\"", &format!("[{{ gitlab = {rule} }}]"))
+    };
+    let routes = [
+        route("/private", ""),
+        route("/echo", ""),
+        route("/echo/main", "gitlab = [\"main\"]"),
+        ruled("/echo/user-of-main", "\"main\", user = \"alice\""),
+        ruled("/echo/user-of-other", "\"other\", user = \"alice\""),
+        ruled("/echo/group-of-main", "\"main\", group = \"acme\""),
+        ruled("/echo/group-of-other", "\"other\", group = \"acme\""),
+    ];
     let lab = Setup::default()
         .gitlab("label = \"Work\"\n")
         .routes(&routes.concat())

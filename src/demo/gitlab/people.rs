@@ -215,9 +215,10 @@ impl Directory {
         self.projects.iter().find(|project| project.id == *id)
     }
 
-    /// Paths of the groups with a direct membership: the claim `groups_direct`.
+    /// Paths of the groups with a direct membership: the claim `groups_direct`. Minimal access is none for it.
     pub(super) fn groups_direct(&self, user: u64) -> Vec<&str> {
-        self.direct(user).map(|(group, _)| group.path.as_str()).collect()
+        let held = self.direct(user).filter(|(_, role)| *role > Role::Minimal);
+        held.map(|(group, _)| group.path.as_str()).collect()
     }
 
     /// Paths of those groups and all their descendants: the claim `groups`. Sharing does not count (gitlab#340905).

@@ -114,6 +114,7 @@ impl Draft<'_> {
         let key = format!("{key}.allow");
         let allow = route.allow.as_ref()?;
         self.all_of_gitlab_com(&key, route, allow);
+        self.several_gitlabs(&key, route, allow.rules().unwrap_or_default());
         match Policy::new(allow, users) {
             Ok(policy) => Some(policy),
             Err(errors) => {
@@ -133,11 +134,52 @@ impl Draft<'_> {
         }
     }
 
+    /// A name means somebody else at each GitLab; at gitlab.com anybody can take one that is free.
+    fn several_gitlabs(&mut self, key: &str, route: &config::Route, rules: &[Rule]) {
+        let known = keys(&self.config.gitlab);
+        let admitted: Vec<_> = known.iter().filter(|name| route.admits(name)).collect();
+        let world = worldwide(self.config).any(|name| admitted.contains(&&name));
+        for (index, rule) in rules.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            match &rule.gitlab {
+                Some(name) if !known.contains(&name.as_str()) => {
+                    let near =
+                        nearest(name, &known).map(|known| format!("did you mean `{known}`?"));
+                    let help =
+                        near.unwrap_or_else(|| "see the names of the `[gitlab.NAME]`".into());
+                    self.advise(
+                        &format!("{key}.gitlab"),
+                        format!("there is no `[gitlab.{name}]`"),
+                        help,
+                    );
+                },
+                Some(name) if !route.admits(name) => self.warn(
+                    &format!("{key}.gitlab"),
+                    "the route does not admit this GitLab: the rule never holds",
+                    "add it to `gitlab` of the route",
+                ),
+                None if rule.goes_by_name() && admitted.len() > 1 => {
+                    let message = "what has this name at one GitLab is somebody else at another";
+                    let help = "say whose name it is: `gitlab = \"…\"` in the rule, or `gitlab = [\"…\"]` in the route";
+                    if world {
+                        self.advise(
+                            &key,
+                            format!("{message}, and at gitlab.com anybody can take it"),
+                            help,
+                        );
+                    } else {
+                        self.warn(&key, message, help);
+                    }
+                },
+                Some(_) | None => {},
+            }
+        }
+    }
+
     /// Anybody can have an account at gitlab.com, with any address that they can receive mail at.
     fn all_of_gitlab_com(&mut self, key: &str, route: &config::Route, allow: &Allow) {
-        let open = self.config.gitlab.iter().any(|(name, gitlab)| {
-            route.admits(name) && gitlab.base_url.host_str() == Some("gitlab.com")
-        });
+        let world: Vec<_> = worldwide(self.config).filter(|name| route.admits(name)).collect();
+        let open = !world.is_empty();
         match allow {
             Allow::SignedIn if open && !route.insecure_allow_all_of_gitlab_com => self.advise(
                 key,
@@ -145,7 +187,9 @@ impl Draft<'_> {
                 "name groups or users; or say `insecure_allow_all_of_gitlab_com = true` if that is meant",
             ),
             Allow::Rules(rules) if open => {
-                for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| by_domain(rule)) {
+                let meant = |rule: &Rule| world.iter().any(|name| rule.concerns(name));
+                let rules = rules.iter().enumerate();
+                for (index, rule) in rules.filter(|(_, rule)| by_domain(rule) && meant(rule)) {
                     let domain = rule.email_domain.as_deref().unwrap_or_default();
                     self.warn(
                         &format!("{key}[{index}].email_domain"),
@@ -159,6 +203,13 @@ impl Draft<'_> {
     }
 }
 
+/// The tables of GitLabs where anybody in the world can have an account.
+pub(super) fn worldwide(config: &config::Config) -> impl Iterator<Item = &str> {
+    let world = |gitlab: &config::GitLab| gitlab.base_url.host_str() == Some("gitlab.com");
+    let tables = config.gitlab.iter().filter(move |(_, gitlab)| world(gitlab));
+    tables.map(|(name, _)| name.as_str())
+}
+
 fn keys<T>(tables: &BTreeMap<String, T>) -> Vec<&str> {
     tables.keys().map(String::as_str).collect()
 }
@@ -170,4 +221,72 @@ fn by_domain(rule: &Rule) -> bool {
         && rule.user.is_none()
         && rule.email.is_none()
         && rule.users_file.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::gate::Plan;
+
+    /// What is said of a route beside two GitLabs, the second at `base`.
+    fn said(base: &str, route: &str) -> (bool, String) {
+        let text = format!(
+            "server.public_url = \"https://a.example\"\n\
+             gitlab.main = {{ client_id = \"x\", base_url = \"https://git.example\" }}\n\
+             gitlab.partners = {{ client_id = \"y\", base_url = \"{base}\" }}\n\
+             session.keys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n\
+             [[route]]\nupstream = \"http://127.0.0.1:3000\"\n{route}\n"
+        );
+        let (plan, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &|_| None);
+        let told =
+            problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message));
+        (plan.is_some(), told.collect::<Vec<_>>().join("; "))
+    }
+
+    #[test]
+    fn a_name_is_of_one_gitlab() {
+        let (world, own) = ("https://gitlab.com", "https://git.partner.example");
+        for name in [
+            "user = \"ada\"",
+            "group = \"acme\"",
+            "project = \"acme/shop\"",
+            "user = \"ada\", email = \"ada@example.com\"",
+        ] {
+            let rule = format!("allow = [{{ {name} }}]");
+            let (sound, told) = said(world, &rule);
+            assert!(!sound && told.starts_with("route[0].allow[0]: what has this name"), "{told}");
+            let (sound, told) = said(own, &rule);
+            assert!(sound && told.starts_with("route[0].allow[0]: what has this name"), "{told}");
+            for scoped in [
+                format!("allow = [{{ gitlab = \"partners\", {name} }}]"),
+                format!("gitlab = [\"partners\"]\n{rule}"),
+            ] {
+                assert_eq!(said(world, &scoped), (true, String::new()), "{scoped}");
+            }
+        }
+        // An address is somebody's everywhere, and facts of the account name nobody.
+        for rule in ["email = \"ada@example.com\"", "two_factor = true"] {
+            assert_eq!(said(world, &format!("allow = [{{ {rule} }}]")), (true, String::new()));
+        }
+    }
+
+    #[test]
+    fn a_rule_for_a_gitlab_that_is_not_there_is_told() {
+        let rule = |name: &str| format!("allow = [{{ gitlab = \"{name}\", user = \"ada\" }}]");
+        let (sound, told) = said("https://gitlab.com", &rule("partner"));
+        assert!(!sound && told.contains("there is no `[gitlab.partner]`"), "{told}");
+        let elsewhere = format!("gitlab = [\"main\"]\n{}", rule("partners"));
+        let (sound, told) = said("https://gitlab.com", &elsewhere);
+        assert!(sound && told.contains("the rule never holds"), "{told}");
+    }
+
+    #[test]
+    fn an_open_domain_is_told_where_it_is_meant() {
+        let told = |gitlab: &str| {
+            let rule = format!("allow = [{{ {gitlab} email_domain = \"example.com\" }}]");
+            said("https://gitlab.com", &rule).1
+        };
+        assert!(told("").contains("is all it takes"));
+        assert!(told("gitlab = \"partners\",").contains("is all it takes"));
+        assert_eq!(told("gitlab = \"main\","), "");
+    }
 }

@@ -1,6 +1,6 @@
 //! `tokens` of GitLabs and routes: which tokens count where, and what of it has no effect.
 
-use super::Draft;
+use super::{Draft, route::worldwide};
 use crate::{
     authenticate::Takes,
     config::{self, Allow, GitLab, Rule, TokenKind},
@@ -59,7 +59,7 @@ impl Draft<'_> {
     /// Rules that the jobs of any project meet: whoever has an account can have a project with such a branch or environment.
     fn open_rules(&mut self, key: &str, route: &config::Route, takes: &Takes) {
         let jobs = takes.kinds.iter().filter(|(_, kinds)| kinds.iter().any(|kind| kind.is_job()));
-        let names: Vec<_> = jobs.map(|(name, _)| name).collect();
+        let names: Vec<_> = jobs.map(|(name, _)| name.as_str()).collect();
         let open = |rule: &Rule| {
             rule.is_of_jobs()
                 && !rule.is_of_users()
@@ -67,12 +67,10 @@ impl Draft<'_> {
                 && rule.ci_namespace.is_none()
         };
         let rules = route.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
-        for (index, _) in rules.iter().enumerate().filter(|(_, rule)| open(rule)) {
-            let of_the_world = |name: &&String| {
-                let table = self.config.gitlab.get(*name);
-                table.is_some_and(|table| table.base_url.host_str() == Some("gitlab.com"))
-            };
-            let world = names.iter().copied().any(|name| of_the_world(&name));
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| open(rule)) {
+            let meant = names.iter().filter(|name| rule.concerns(name));
+            let names: Vec<_> = meant.copied().collect();
+            let world = worldwide(self.config).any(|name| names.contains(&name));
             let key = format!("{key}.allow[{index}]");
             let help = "name the project with `ci_project`, or the group with `ci_namespace`";
             if world && !route.insecure_allow_all_of_gitlab_com {

@@ -555,7 +555,7 @@ async fn handed_on_groups_are_bounded() {
 fn claims_and_needs_make_memberships() {
     let maintainer = "https://gitlab.org/claims/groups/maintainer";
     let developer = "https://gitlab.org/claims/groups/developer";
-    let claims = json!({ "groups": ["a/b", "a/b/c", "d"], maintainer: ["a/b/c"], developer: ["a/b", "A/B/C"] });
+    let claims = json!({ "groups": ["a/b", "a/b/c", "a/b/e", "d"], maintainer: ["a/b/c"], developer: ["a/b", "A/B/C"] });
     let claims: groups::Claims = serde_json::from_value(claims).unwrap();
     let reduce = |paths: &[&str]| {
         let groups = paths.iter().map(|path| need(path, None)).collect();
@@ -565,8 +565,8 @@ fn claims_and_needs_make_memberships() {
     };
     assert_eq!(reduce(&["a/b"]), "a/b=developer");
     assert_eq!(reduce(&["a/b/c"]), "a/b/c=maintainer", "the higher role stays");
-    assert_eq!(reduce(&["A/b/C/new"]), "A/b/C/new=maintainer", "a member by an ancestor");
-    assert_eq!(reduce(&["d/e"]), "d/e=minimal");
+    assert_eq!(reduce(&["a/b/e"]), "a/b/e=developer", "a member by an ancestor");
+    assert_eq!(reduce(&["A/b/C/new", "d/e"]), "", "there is no such group, or not there");
     assert_eq!(reduce(&["a"]), "", "a descendant makes no member");
     assert_eq!(reduce(&["a/bc", "a/b-c", "dd", "b"]), "");
     assert_eq!(reduce(&["d", "D", "a/b", "d"]), "d=minimal a/b=developer");
