@@ -93,6 +93,11 @@ fn registration(plan: &Plan, name: &str, gitlab: &GitLab) -> String {
         lines.push("read_api is needed by".into());
         lines.extend(rules.into_iter().map(|rule| format!("  {rule}")));
     }
+    if plan.misses_sharing(name) {
+        lines.push(
+            "Groups reached by sharing don't count; with read_api in `scopes` they would".into(),
+        );
+    }
     if let Some(api) = &gitlab.api {
         let methods: Vec<_> = api.methods().iter().map(ToString::to_string).collect();
         lines.push(format!(

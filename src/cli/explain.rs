@@ -188,12 +188,18 @@ fn looked_up(arguments: &Arguments, plan: &Plan, env: &Environment) -> Result<Id
         answer.with_context(|| format!("gitlab.{name} does not tell of {user}"))
     };
     let found = ask().map_err(Missed::Failure)?;
-    let LookedUp { identity, unseen } =
+    let LookedUp { identity, unseen, shared } =
         found.ok_or_else(|| Missed::Failure(anyhow!("gitlab.{name} knows no user {user}")))?;
     if !unseen.is_empty() {
         let unseen = unseen.join(", ");
         say(&format!(
             "labgate: the token's owner sees nothing of these, so they are not counted: {unseen}\n"
+        ));
+    }
+    if !shared.is_empty() {
+        let shared = shared.join(", ");
+        say(&format!(
+            "labgate: {user} reaches these by sharing alone, which counts only where sign-ins ask for read_api: {shared}\n"
         ));
     }
     Ok(identity)

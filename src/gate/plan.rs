@@ -170,6 +170,13 @@ impl Plan {
         reasons.collect()
     }
 
+    /// Whether groups reached by sharing would count for users of the GitLab called `name`, if only sign-ins asked for the scope that tells of them.
+    pub fn misses_sharing(&self, name: &str) -> bool {
+        let may_ask =
+            self.scopes(name).iter().any(|scope| matches!(scope.as_str(), "api" | "read_api"));
+        !may_ask && !needs(&self.config, name).groups.is_empty()
+    }
+
     /// The GitLab called `name`, to be asked about people; it needs no secret for that.
     ///
     /// # Errors

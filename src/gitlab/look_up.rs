@@ -8,7 +8,7 @@ use super::{
     api::{Bearer, parse, refused, standing},
     http::USUAL,
     lane::Lane,
-    members::{Word, completed},
+    members::{Kind, Word, completed},
 };
 use crate::identity::Identity;
 
@@ -19,6 +19,8 @@ pub struct LookedUp {
     pub identity: Identity,
     /// Groups and projects that rules mention, but whose members the token's owner may not see.
     pub unseen: Vec<String>,
+    /// Groups that are reached by sharing alone, which does not count as sign-ins don't ask for the scope that tells of it.
+    pub shared: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -62,10 +64,22 @@ impl Provider {
         standing(&account.state)?;
         let sub = account.id.to_string();
         let answers = self.asked(bearer, &sub, self.needs.undecided(&[])).await?;
-        let (unseen, seen): (Vec<_>, Vec<_>) =
+        let (unseen, mut seen): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|(_, _, word)| matches!(word, Word::Unseen));
         if seen.iter().any(|(_, _, word)| matches!(word, Word::Withheld)) {
             return Err(IdentifyError::Scope("members"));
+        }
+        let mut shared = Vec::new();
+        if !self.reads_api() {
+            for (kind, path, word) in &mut seen {
+                if *kind == Kind::Group && matches!(word, Word::Member(_)) {
+                    let inherited = self.inherited(bearer, &sub, path).await?;
+                    if inherited.is_none() {
+                        shared.push(path.clone());
+                    }
+                    *word = inherited.map_or(Word::NoMember, Word::Member);
+                }
+            }
         }
         let (groups, projects) = completed(Vec::new(), seen);
         let confirmed = account.confirmed_at.is_some() || !self.verified_email;
@@ -83,6 +97,6 @@ impl Provider {
             ..Identity::default()
         };
         let unseen = unseen.into_iter().map(|(_, path, _)| path).collect();
-        Ok(Some(LookedUp { identity, unseen }))
+        Ok(Some(LookedUp { identity, unseen, shared }))
     }
 }

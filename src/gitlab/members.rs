@@ -118,6 +118,26 @@ impl Provider {
         may_ask(self.scopes.iter().map(String::as_str))
     }
 
+    /// The role that the person has in the group at `path` or holds in one around it, sharing left aside: what the claims know.
+    ///
+    /// Source: GitLab's members API, `GET /groups/:id/members/:user_id`.
+    pub(super) async fn inherited(
+        &self,
+        bearer: Bearer<'_>,
+        sub: &str,
+        path: &str,
+    ) -> Result<Option<AccessLevel>, IdentifyError> {
+        let around = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+        let mut most = None;
+        for place in around.chain([path]) {
+            let word = self.member(bearer, sub, Kind::Group, place, "members").await?;
+            if let Word::Member(level) = word {
+                most = most.max(Some(level));
+            }
+        }
+        Ok(most)
+    }
+
     /// What GitLab says of the person in the group or project at `path`.
     ///
     /// Source: GitLab's members API, `GET /{groups,projects}/:id/members/all/:user_id`.
@@ -128,12 +148,23 @@ impl Provider {
         kind: Kind,
         path: &str,
     ) -> Result<Word, IdentifyError> {
+        self.member(bearer, sub, kind, path, "members/all").await
+    }
+
+    async fn member(
+        &self,
+        bearer: Bearer<'_>,
+        sub: &str,
+        kind: Kind,
+        path: &str,
+        list: &str,
+    ) -> Result<Word, IdentifyError> {
         let (places, endpoint) = match kind {
-            Kind::Group => ("groups", "/api/v4/groups/:id/members/all"),
-            Kind::Project => ("projects", "/api/v4/projects/:id/members/all"),
+            Kind::Group => ("groups", "/api/v4/groups/:id/members"),
+            Kind::Project => ("projects", "/api/v4/projects/:id/members"),
         };
         let place = utf8_percent_encode(path, SEGMENT);
-        let call = format!("api/v4/{places}/{place}/members/all/{sub}");
+        let call = format!("api/v4/{places}/{place}/{list}/{sub}");
         let answer = match self.get(bearer, "members", &call, USUAL).await {
             Err(CallError::Redirect(301 | 308)) => {
                 tracing::warn!(gitlab = self.name(), path, "a rule names what has moved at GitLab");

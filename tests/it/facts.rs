@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use labgate::demo::gitlab::{Command, DevGitlab, Endpoint, Role, Visibility};
 
-use crate::support::{Browser, Setup, run};
+use crate::support::{Browser, Setup, labgate, outcome, run};
 
 /// Older than `recheck`, younger than `grace`.
 const TOO_OLD: i64 = 400;
@@ -226,6 +226,37 @@ async fn sharing_counts_where_tokens_may_ask_for_it() {
     }
     lab.clock.turn(TOO_OLD);
     assert!(may(&mut before, "/p/ops").await, "noticed at the recheck");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_scope_sharing_counts_nowhere_and_the_operator_is_told() {
+    let rules = [("ops", r#"[{ group = "acme/ops" }]"#), ("web", r#"[{ group = "acme/web" }]"#)];
+    let lab = Setup::default().routes(&routes(&rules)).start().await;
+    let visibility = Visibility::Private;
+    tell(&lab.gitlab, Command::AddGroup { path: "club".into(), visibility });
+    lab.gitlab.set_role("club", "carol", Some(Role::Owner)).expect("a group");
+    let (group, with) = ("acme/ops".into(), "club".into());
+    tell(&lab.gitlab, Command::ShareGroup { group, with, role: Role::Developer });
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("labgate.toml");
+    std::fs::write(&config, &lab.config).expect("written");
+    let config = config.to_str().expect("text");
+    let admin = [("LABGATE_GITLAB_TOKEN", "glpat-dev-root")];
+    for (person, expected) in [("carol", [false, false]), ("alice", [true, true])] {
+        let mut browser = lab.signed_in(person).await;
+        for ((name, _), expected) in rules.iter().zip(expected) {
+            let url = format!("/p/{name}");
+            assert_eq!(may(&mut browser, &url).await, expected, "{person} at {name}");
+            let asked =
+                ["explain", "--online", "--config", config, "--url", &url, "--user", person];
+            let (code, out, err) = outcome(&mut labgate(&asked, &admin));
+            assert_eq!(code == 0, expected, "{person} at {name}: {out}{err}");
+            let told = err.contains("by sharing alone") && err.contains("acme/ops");
+            assert_eq!(told, person == "carol", "{err}");
+        }
+    }
+    let (_, out, err) = outcome(&mut labgate(&["check", "--config", config], &[]));
+    assert!(out.contains("Groups reached by sharing don't count"), "{out}{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

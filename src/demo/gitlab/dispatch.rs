@@ -131,8 +131,8 @@ fn endpoint(path: &str) -> Endpoint {
     }
 }
 
-/// Kind, encoded id, and member of `/api/v4/{groups,projects}/:id[/members/all/:user_id]`.
-fn place(path: &str) -> Option<(Kind, &str, Option<&str>)> {
+/// Kind, encoded id, and member of `/api/v4/{groups,projects}/:id[/members[/all]/:user_id]`; whether inherited membership counts too.
+fn place(path: &str) -> Option<(Kind, &str, Option<(&str, bool)>)> {
     let (kind, rest) = if let Some(rest) = path.strip_prefix("/api/v4/groups/") {
         (Kind::Group, rest)
     } else {
@@ -141,8 +141,12 @@ fn place(path: &str) -> Option<(Kind, &str, Option<&str>)> {
     match rest.split_once('/') {
         None => (!rest.is_empty()).then_some((kind, rest, None)),
         Some((id, rest)) => {
-            let member = rest.strip_prefix("members/all/")?;
-            (!member.contains('/')).then_some((kind, id, Some(member)))
+            let rest = rest.strip_prefix("members/")?;
+            let (member, all) = match rest.strip_prefix("all/") {
+                Some(member) => (member, true),
+                None => (rest, false),
+            };
+            (!member.contains('/')).then_some((kind, id, Some((member, all))))
         },
     }
 }
@@ -188,7 +192,10 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
             Some((kind, id, member)) => {
                 let id = percent_decode_str(id).decode_utf8_lossy();
                 settled(match member {
-                    Some(member) => api::member(gitlab, kind, &id, member, headers, query),
+                    Some((member, true)) => api::member(gitlab, kind, &id, member, headers, query),
+                    Some((member, false)) => {
+                        api::direct_member(gitlab, kind, &id, member, headers, query)
+                    },
                     None => api::place(gitlab, kind, &id, headers, query),
                 })
             },
@@ -294,7 +301,11 @@ mod tests {
     fn places_keep_their_encoded_ids() {
         assert_eq!(place("/api/v4/groups/7"), Some((Kind::Group, "7", None)));
         let encoded = "/api/v4/projects/a%2Fb/members/all/3";
-        assert_eq!(place(encoded), Some((Kind::Project, "a%2Fb", Some("3"))));
+        assert_eq!(place(encoded), Some((Kind::Project, "a%2Fb", Some(("3", true)))));
+        assert_eq!(
+            place("/api/v4/groups/7/members/3"),
+            Some((Kind::Group, "7", Some(("3", false))))
+        );
         for other in [
             "/api/v4/groups/",
             "/api/v4/groups/a/b",
