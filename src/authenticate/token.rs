@@ -274,6 +274,7 @@ fn trouble(error: TokenError) -> TokenTrouble {
     match error {
         TokenError::Foreign => TokenTrouble::Foreign,
         TokenError::Proof => TokenTrouble::Proof,
+        TokenError::MergeRequest => TokenTrouble::Invalid(cause(error)),
         TokenError::Kind(kind) => TokenTrouble::Kind { kind: kind.as_str(), accepted: Vec::new() },
         TokenError::Identify(IdentifyError::Scope(_)) => TokenTrouble::Scope("read_user"),
         TokenError::Identify(IdentifyError::Ended(ended)) => {

@@ -55,6 +55,9 @@ pub enum TokenError {
     /// It is a good one of a kind that is not asked about.
     #[error("the token's kind does not count")]
     Kind(TokenKind),
+    /// It is a job token of a merge request's pipeline: GitLab does not say of which project the code is that the job runs.
+    #[error("the job is a merge request's, whose code may be a fork's; an ID token tells")]
+    MergeRequest,
 }
 
 impl From<CallError> for TokenError {
@@ -163,6 +166,9 @@ impl Provider {
             _ => return Err(trouble(&answer, ENDPOINT)),
         };
         standing(&job.user.state)?;
+        if job.ref_name.starts_with("refs/merge-requests/") {
+            return Err(TokenError::MergeRequest);
+        }
         let place = job.web_url.strip_prefix(self.issuer()).and_then(|path| path.strip_prefix('/'));
         let path = place.and_then(|path| path.split_once("/-/")).map(|(path, _)| path.to_owned());
         let path = path.and_then(|path| ProjectPath::try_from(path).ok());

@@ -88,6 +88,9 @@ pub enum IdTokenError {
     /// It is a CI job's that names the application as its audience, as sign-ins do.
     #[error("the CI job's ID token names the application id among its audiences")]
     SignInAudience,
+    /// It is a CI job's that names another project than the one in which the job runs, as in merge requests between forks.
+    #[error("the CI job runs in another project than the one that its ID token names")]
+    JobElsewhere,
     /// It has expired, or a clock is wrong.
     #[error(
         "the ID token expired at {exp}, and the clock here says {now} (Unix time); are both clocks right?"

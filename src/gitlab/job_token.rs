@@ -33,6 +33,8 @@ struct Claims {
     job_id: Option<Id>,
     pipeline_id: Option<Id>,
     project_id: Option<Id>,
+    /// The project in which the job runs; since GitLab 18.4.
+    job_project_id: Option<Id>,
     project_path: Option<ProjectPath>,
     namespace_path: Option<String>,
     #[serde(rename = "ref")]
@@ -114,6 +116,10 @@ impl Provider {
         let id = |id: &Option<Id>| id.as_ref().and_then(Id::text).ok_or(IdTokenError::NoJob);
         let (_, _, project_id) =
             (id(&claims.job_id)?, id(&claims.pipeline_id)?, id(&claims.project_id)?);
+        // In a merge request between forks `project_*` and `ref` say where the branch comes from, while the job runs by the settings of another project.
+        if claims.job_project_id.is_some() && id(&claims.job_project_id)? != project_id {
+            return Err(IdTokenError::JobElsewhere);
+        }
         let project = claims.project_path.ok_or(IdTokenError::NoJob)?;
         let is_tag = match claims.ref_type.as_deref() {
             Some("branch") => false,

@@ -316,6 +316,38 @@ async fn a_job_token_counts_while_its_job_runs_and_where_it_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_elsewhere_is_not_the_projects() {
+    let lab = lab().await;
+    // A developer's fork may get a merge request from a branch of the project, and runs its jobs as it likes.
+    for (elsewhere, status) in [
+        (json!({}), 200),
+        (json!({ "job_project_id": null, "job_project_path": null }), 200),
+        (json!({ "job_project_id": 102 }), 200),
+        (json!({ "job_project_id": "999", "job_project_path": "mallory/shop" }), 401),
+        (json!({ "job_project_id": "999" }), 401),
+        (json!({ "job_project_id": "" }), 401),
+    ] {
+        assert_eq!(ask(&lab, &token(&lab, &elsewhere)).await.status, status, "{elsewhere}");
+    }
+    let started = |token: &str, ref_name: &str| {
+        let job = Mint::Job {
+            project: "acme/web/shop".into(),
+            user: "bob".into(),
+            token: token.into(),
+            ref_name: ref_name.into(),
+            tag: false,
+            source: Some("merge_request_event".into()),
+        };
+        lab.gitlab.mint(job).expect("started");
+    };
+    started("glcbt-branch", "main");
+    started("glcbt-merge-request", "refs/merge-requests/7/head");
+    assert_eq!(ask(&lab, "glcbt-branch").await.status, 200);
+    let refused = ask(&lab, "glcbt-merge-request").await;
+    assert_eq!((refused.status.as_u16(), code(&refused).as_str()), (401, "token_invalid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn job_tokens_are_opt_in() {
     let few = ALL.replace(", \"job\"", "");
     let lab = Setup::default().gitlab(&few).routes(&route("shop", SHOP)).start().await;

@@ -85,22 +85,27 @@ impl Draft<'_> {
         }
     }
 
-    /// Rules on a branch or tag that anybody may have who can open a merge request: its pipeline may carry the name, also a fork's.
+    /// Rules on a branch that anybody may name who can open a merge request, also from a fork, or on an environment that a job of any branch may name.
     fn unprotected_refs(&mut self, key: &str, route: &config::Route, takes: &Takes) {
         // Of a job token GitLab does not say whether its ref is protected.
         let told = takes.kinds.iter().any(|(_, kinds)| kinds.contains(&TokenKind::Ci));
         let rules = route.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
         let open = |rule: &Rule| {
-            rule.r#ref.as_ref().is_some_and(|branch| !branch.is_of_tags())
-                && rule.ref_protected.is_none()
-                && rule.pipeline_source.is_none()
+            let of_branches = rule.r#ref.as_ref().is_none_or(|named| !named.is_of_tags());
+            of_branches && rule.ref_protected.is_none() && rule.pipeline_source.is_none()
         };
-        for (index, _) in rules.iter().enumerate().filter(|(_, rule)| told && open(rule)) {
-            self.warn(
-                &format!("{key}.allow[{index}].ref"),
-                "a merge request's pipeline may carry this name too, a fork's as well",
-                "add `ref_protected = true`, or `pipeline_source = \"push\"` for a branch that is not protected",
-            );
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| told && open(rule)) {
+            let key = format!("{key}.allow[{index}]");
+            let help = "add `ref_protected = true`, or `pipeline_source = \"push\"` for a branch that is not protected";
+            if rule.r#ref.is_some() {
+                let message =
+                    "a merge request's pipeline may carry this name too, a fork's as well";
+                self.warn(&format!("{key}.ref"), message, help);
+            } else if rule.environment.is_some() {
+                let message =
+                    "a job of any branch may name an environment that is not protected at GitLab";
+                self.warn(&format!("{key}.environment"), message, help);
+            }
         }
     }
 
@@ -209,11 +214,14 @@ mod tests {
             ("ref = \"refs/tags/v*\"", false),
             ("ref = \"main\", ref_protected = true", false),
             ("ref = \"next\", pipeline_source = \"push\"", false),
+            ("environment = \"production\", ref_protected = true", false),
         ] {
             let (sound, problems) = said(CI, &rule(keys));
             assert!(sound, "{problems}");
             assert_eq!(problems.contains("allow[0].ref: a merge request's"), told, "{problems}");
         }
+        let (sound, problems) = said(CI, &rule("environment = \"production\""));
+        assert!(sound && problems.contains("allow[0].environment: a job of any"), "{problems}");
         // Of a job token GitLab does not say whether its ref is protected.
         let job = "tokens = { accept = [\"job\"] }";
         assert_eq!(said(job, &rule("ref = \"main\"")), (true, String::new()));
