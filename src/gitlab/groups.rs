@@ -74,6 +74,11 @@ impl Needs {
         scopes
     }
 
+    /// The memberships in groups that rules mention.
+    pub(super) fn reduce_to_ruled(&self, claims: &Claims) -> Vec<Membership> {
+        Self { hand_on: Vec::new(), ..self.clone() }.reduce(claims)
+    }
+
     /// The memberships that matter: those that rules mention first, then those handed on, in GitLab's order; each group once.
     pub(super) fn reduce(&self, claims: &Claims) -> Vec<Membership> {
         let roles = claims.roles();

@@ -148,6 +148,20 @@ async fn each_kind_counts_and_the_application_hears_whose_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_an_account_in_thousands_of_groups_the_application_hears_what_rules_name() {
+    let routes =
+        ROUTES.replace("\"signed-in\"", "[{ group = \"acme\" }, { group = \"acme/ops\" }]");
+    let lab = Setup::default().gitlab(ALL).routes(&routes).start().await;
+    furnish(&lab.gitlab);
+    lab.gitlab
+        .command(Command::AddGroups { user: "alice".into(), count: 3000 })
+        .expect("carried out");
+    let answer = bearer(&lab, "/echo", &hex('a')).await;
+    assert_eq!(told(&answer, "x-forwarded-user"), "alice");
+    assert_eq!(told(&answer, "x-forwarded-groups"), "acme,acme/ops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_are_over_or_somebody_elses_do_not_count() {
     let lab = Setup::default().gitlab(ALL).routes(ROUTES).start().await;
     let gitlab = &lab.gitlab;

@@ -1,7 +1,10 @@
 //! `[identity]`: headers have names and claims, keys sign, and what is to be handed on has somebody who wants it.
 
 use super::{Draft, chain};
-use crate::identity::{AssertionKeyError, Assertions, HeaderTable};
+use crate::{
+    config::{Route, TokenKind},
+    identity::{AssertionKeyError, Assertions, HeaderTable},
+};
 
 impl Draft<'_> {
     pub(super) fn headers(&mut self) -> Option<HeaderTable> {
@@ -51,11 +54,27 @@ impl Draft<'_> {
                 ),
             }
         }
+        self.tokens_of_sign_ins(&routes);
         if let (Some(header), true) = (header, routes.is_empty()) {
             self.warn(
                 &format!("identity.headers.{header}"),
                 "no route asks for access tokens, so it is never written",
                 "say `access_token = true` in the `[[route]]` of the application that needs it",
+            );
+        }
+    }
+
+    /// What a sign-in's own token opens here, in the hands of an application.
+    fn tokens_of_sign_ins(&mut self, routes: &[(usize, &Route)]) {
+        for (index, route) in routes {
+            let mut gitlabs = self.config.gitlab.iter().filter(|(name, gitlab)| {
+                route.admits(name) && gitlab.tokens.accepts(TokenKind::Oauth)
+            });
+            let Some((name, _)) = gitlabs.next() else { continue };
+            self.warn(
+                &format!("route[{index}].access_token"),
+                format!("with this token the application can call every route that takes `oauth` of {name}, as that user"),
+                "leave `oauth` out of `tokens` of the routes that it must not reach, or of `tokens.accept`",
             );
         }
     }
@@ -148,6 +167,24 @@ mod tests {
             assert!(told.starts_with(problem), "{identity}: {told}");
             assert_eq!(plan, sound, "{identity}");
         }
+    }
+
+    #[test]
+    fn a_token_that_opens_other_routes_is_told() {
+        let told = |accept: &str, of: &str| {
+            let text = format!(
+                "server.public_url = \"https://a.example\"\n\
+                 gitlab.main = {{ client_id = \"x\", base_url = \"https://git.example\", tokens = {{ accept = [\"{accept}\"] }} }}\n\
+                 gitlab.other = {{ client_id = \"y\", base_url = \"https://git.other.example\" }}\n\
+                 session.keys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n\
+                 identity.headers = {{ X-Token = \"access_token\" }}\n\
+                 [[route]]\nupstream = \"http://127.0.0.1:3000\"\nallow = \"signed-in\"\naccess_token = true\ngitlab = [\"{of}\"]\n"
+            );
+            let (_, problems) = Plan::draw(&toml::from_str(&text).unwrap(), &|_| None);
+            problems.iter().any(|problem| problem.message.contains("takes `oauth` of main"))
+        };
+        assert!(told("oauth", "main"));
+        assert!(!told("personal", "main") && !told("oauth", "other"));
     }
 
     #[test]
