@@ -126,3 +126,18 @@ fn labgate_explain_says_what_the_pages_say() {
     }
     assert!(count >= 3, "{count} commands");
 }
+
+#[test]
+fn a_group_of_another_gitlab_opens_nothing_at_the_front_door() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/front-door.toml");
+    let config = config.to_str().expect("text");
+    for (host, group) in [("grafana", "acme/ops=owner"), ("wiki", "acme/wiki=owner")] {
+        let url = format!("https://{host}.example.com/admin");
+        for (gitlab, code) in [("main", 0), ("partners", 1)] {
+            let asked = ["explain", "--config", config, "--url", &url, "--user", "ada"];
+            let arguments = [&asked[..], &["--group", group, "--gitlab", gitlab]].concat();
+            let (ended, out, err) = outcome(&mut labgate(&arguments, &[]));
+            assert_eq!(ended, code, "{gitlab} at {url}: {out}{err}");
+        }
+    }
+}
