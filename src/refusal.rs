@@ -4,6 +4,7 @@
 
 mod api;
 mod attempt;
+mod forbidden;
 mod front;
 mod lost;
 mod token;
@@ -17,6 +18,7 @@ use tracing::Level;
 pub use self::{
     api::ApiTrouble,
     attempt::Attempt,
+    forbidden::{Brought, Forbidden, Place, Unmet},
     front::FrontTrouble,
     lost::Lost,
     token::{Cause, TokenTrouble},
@@ -43,7 +45,7 @@ pub enum Refusal {
     Token(TokenTrouble),
     /// Nobody is signed in, and a person has sent a form, which a redirect would lose; its URL leads to a page that says to come back.
     Unsent(SignIn),
-    /// Somebody is signed in who may not pass.
+    /// It is known who asks, and they may not pass.
     Forbidden(Box<Forbidden>),
     /// GitLab has been out of reach for longer than its last word on this user counts.
     Unconfirmed {
@@ -81,52 +83,6 @@ pub struct SignIn {
     pub navigation: bool,
     /// Whether a program may try again with a token as the password of `Basic`.
     pub basic: bool,
-}
-
-/// Who was refused, and what would have been enough.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forbidden {
-    /// Username of who asked.
-    pub username: String,
-    /// Label of the GitLab that they come from.
-    pub gitlab: String,
-    /// Absolute URL that signs in somebody else and leads back.
-    pub switch_url: String,
-    /// One entry for each rule of the route; any would do. For the log; what may be shown is [`Self::shown`].
-    pub rules: Vec<Unmet>,
-    /// Whether the route keeps its rules to itself.
-    pub hide_rules: bool,
-    /// The scope that the caller's token lacks, so that GitLab does not tell what a rule asks for.
-    pub scope: Option<&'static str>,
-}
-
-impl Forbidden {
-    /// The rules that may be read by who was refused.
-    pub fn shown(&self) -> &[Unmet] {
-        if self.hide_rules { &[] } else { &self.rules }
-    }
-}
-
-/// One rule that does not hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unmet {
-    /// What it asks for, such as `at least Developer in the group acme/ops`.
-    pub needed: String,
-    /// What there is instead, such as `Reporter in the group acme/ops`.
-    pub held: String,
-    /// Where they hold a role that is too low.
-    pub places: Vec<Place>,
-    /// Whether it might hold: all that is in the way is that GitLab has not said something.
-    pub unknown: bool,
-}
-
-/// A group or project, and where GitLab shows who holds roles in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Full path.
-    pub path: String,
-    /// Absolute URL of its members page.
-    pub members_url: String,
 }
 
 /// Why a hook was not taken.

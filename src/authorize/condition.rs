@@ -44,6 +44,10 @@ impl From<bool> for Verdict {
 }
 
 impl Condition {
+    pub(super) fn is_of_jobs(&self) -> bool {
+        matches!(self, Self::Job(_))
+    }
+
     pub(super) fn verdict(&self, identity: &Identity) -> Verdict {
         match (self, identity.kind) {
             (Self::GitLab(name), _) => (*name == identity.gitlab).into(),

@@ -102,6 +102,16 @@ impl Policy {
         matches!(self.allowed, Allowed::Everybody)
     }
 
+    /// Whether a CI job could ever pass: everybody may, or a rule asks for what jobs have and nothing else.
+    pub fn expects_jobs(&self) -> bool {
+        let of_jobs = |rule: &Vec<Condition>| rule.iter().all(Condition::is_of_jobs);
+        match &self.allowed {
+            Allowed::Everybody => true,
+            Allowed::SignedIn => false,
+            Allowed::Rules(rules) => rules.iter().any(of_jobs),
+        }
+    }
+
     /// What each rule finds, condition by condition; nothing where no rules decide.
     pub fn examine(&self, identity: &Identity) -> Vec<Vec<Finding>> {
         let rules = match &self.allowed {

@@ -243,6 +243,9 @@ struct Report<'a> {
     verdict: &'static str,
     route: Option<Route<'a>>,
     rules: Vec<Rule<'a>>,
+    /// Why the token of a CI job does not count there.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    in_the_way: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -290,6 +293,7 @@ impl<'a> Report<'a> {
             rules: route
                 .map(|route| route.rules.iter().map(Rule::from).collect())
                 .unwrap_or_default(),
+            in_the_way: &told.in_the_way,
         }
     }
 
@@ -327,6 +331,9 @@ impl<'a> Report<'a> {
         text.push_str(match &told.ending {
             Ending::Passes => "It passes.\n",
             Ending::Own => "It is one of labgate's own paths.\n",
+            Ending::SignIn if !self.in_the_way.is_empty() => {
+                "No CI job's token counts here, so it is refused as nobody who is signed in.\n"
+            },
             Ending::SignIn => "It must sign in first.\n",
             Ending::Forbidden(_) => "It is refused.\n",
             Ending::Refused(Refusal::Token(_)) => "Its token does not count here: ",
@@ -334,6 +341,9 @@ impl<'a> Report<'a> {
         });
         if let Ending::Refused(refusal) = &told.ending {
             writeln!(text, "{} ({})", refusal.code(), refusal.status().as_u16())?;
+        }
+        for lack in self.in_the_way {
+            writeln!(text, "  in the way: {lack}")?;
         }
         if let (Ending::Forbidden(unmet), true) = (&told.ending, self.rules.is_empty()) {
             // No rule was asked: the route is for users of another GitLab.

@@ -258,30 +258,6 @@ fn every_example_loads() {
     }
 }
 
-/// The blocks of TOML in `markdown`.
-fn blocks(markdown: &str) -> impl Iterator<Item = &str> {
-    let openings = markdown.split("```toml\n").skip(1);
-    openings.filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
-}
-
-#[test]
-fn every_whole_configuration_in_the_documentation_loads() {
-    let mut pages = files(&root().join("docs"), ".md");
-    pages.push(root().join("README.md"));
-    for page in pages {
-        let markdown = std::fs::read_to_string(&page).unwrap_or_default();
-        for block in blocks(&markdown) {
-            // Others are parts, shown to make a point.
-            if ["[gitlab.", "[session]", "[[route]]"].iter().all(|table| block.contains(table)) {
-                let _config = loaded(block, &page.to_string_lossy());
-            } else {
-                let parsed = block.parse::<toml::Table>();
-                assert!(parsed.is_ok(), "{}: {block}", page.display());
-            }
-        }
-    }
-}
-
 #[test]
 fn the_parser_of_doc_comments_sees_what_is_there() {
     let found = structs(
@@ -291,5 +267,4 @@ fn the_parser_of_doc_comments_sees_what_is_there() {
     assert_eq!((field.name.as_str(), field.kind.as_str()), ("b", "u8"));
     assert_eq!(field.doc, "One two. Default `3`.");
     assert_eq!(quoted(&field.doc, "Default"), Some("3"));
-    assert_eq!(blocks("a\n```toml\nx = 1\n```\n```sh\n```\n").collect::<Vec<_>>(), ["x = 1\n"]);
 }

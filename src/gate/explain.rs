@@ -24,6 +24,8 @@ pub struct Explanation {
     pub route: Option<Explained>,
     /// How it ends.
     pub ending: Ending,
+    /// Which keys of the configuration keep the ID tokens of CI jobs from counting here, and how; nothing if they count, or no CI job asks.
+    pub in_the_way: Vec<String>,
 }
 
 /// One route, and what its rules find.
@@ -79,14 +81,15 @@ impl Plan {
         method: &Method,
         identity: Option<&Identity>,
     ) -> Result<Explanation, ExplainError> {
-        let unrouted = |refusal| Explanation { route: None, ending: Ending::Refused(refusal) };
+        let told = |ending| Explanation { route: None, ending, in_the_way: Vec::new() };
+        let unrouted = |refusal| told(Ending::Refused(refusal));
         let target = match self.target(url, method)? {
             Ok(target) => target,
             Err(reason) => return Ok(unrouted(Refusal::Malformed(reason))),
         };
         let prefix = &self.config.server.prefix;
         if target.below(prefix).is_some() {
-            return Ok(Explanation { route: None, ending: Ending::Own });
+            return Ok(told(Ending::Own));
         }
         if target.touches(prefix) {
             let reason = "the path can be read as one of labgate's own";
@@ -94,7 +97,7 @@ impl Plan {
         }
         let table = RouteTable::new(self.routes.clone()).expect("the plan found no overlap");
         Ok(match table.resolve(&target, |route: &PlannedRoute| route.guard.is_public()) {
-            Ok(route) => explained(route, identity),
+            Ok(route) => self.explained(route, identity),
             Err(miss) => unrouted(miss.into()),
         })
     }
@@ -119,26 +122,51 @@ impl Plan {
         let peer = Peer { addr, core: 0 };
         Ok(Target::read(&request, &peer, &self.trust, self.public.as_ref()))
     }
-}
 
-fn explained(route: &PlannedRoute, identity: Option<&Identity>) -> Explanation {
-    let takes = &route.takes;
-    let is_job = identity.is_some_and(|identity| identity.kind == Kind::Ci);
-    let counts = identity.is_some_and(|identity| takes.takes(&identity.gitlab, TokenKind::Ci));
-    // Where no token counts, none is looked at.
-    let identity = identity.filter(|_| !is_job || takes.any());
-    let unfit = || Refusal::Token(TokenTrouble::Kind { kind: "ci", accepted: takes.words() });
-    let ending = match route.guard.judge(identity) {
-        _ if is_job && takes.any() && !counts => Ending::Refused(unfit()),
-        Ok(_) => Ending::Passes,
-        Err(NoPermit::SignIn) => Ending::SignIn,
-        Err(NoPermit::Forbidden(rules)) => Ending::Forbidden(rules),
-    };
-    let route = Explained {
-        index: route.index,
-        name: route.name.clone(),
-        upstream: route.upstream.clone(),
-        rules: identity.map_or_else(Vec::new, |identity| route.guard.examine(identity)),
-    };
-    Explanation { route: Some(route), ending }
+    fn explained(&self, route: &PlannedRoute, identity: Option<&Identity>) -> Explanation {
+        let takes = &route.takes;
+        let is_job = identity.is_some_and(|identity| identity.kind == Kind::Ci);
+        let counts = identity.is_some_and(|identity| takes.takes(&identity.gitlab, TokenKind::Ci));
+        let job = identity.filter(|_| is_job && !counts);
+        // Where no token counts, none is looked at.
+        let identity = identity.filter(|_| !is_job || takes.any());
+        let unfit = || Refusal::Token(TokenTrouble::Kind { kind: "ci", accepted: takes.words() });
+        let ending = match route.guard.judge(identity) {
+            _ if is_job && takes.any() && !counts => Ending::Refused(unfit()),
+            Ok(_) => Ending::Passes,
+            Err(NoPermit::SignIn) => Ending::SignIn,
+            Err(NoPermit::Forbidden(rules)) => Ending::Forbidden(rules),
+        };
+        // Whoever passes as anybody needs no token.
+        let stopped = job.filter(|_| !matches!(ending, Ending::Passes));
+        let in_the_way = stopped.map_or_else(Vec::new, |job| self.in_the_way(route, &job.gitlab));
+        let route = Explained {
+            index: route.index,
+            name: route.name.clone(),
+            upstream: route.upstream.clone(),
+            rules: identity.map_or_else(Vec::new, |identity| route.guard.examine(identity)),
+        };
+        Explanation { route: Some(route), ending, in_the_way }
+    }
+
+    /// What keeps the ID tokens of the CI jobs of `gitlab` from counting at `route`.
+    fn in_the_way(&self, route: &PlannedRoute, gitlab: &str) -> Vec<String> {
+        let PlannedRoute { index, guard, .. } = route;
+        let table = self.config.gitlab.get(gitlab);
+        let accepted = table.is_some_and(|table| table.tokens.accepts(TokenKind::Ci));
+        let named = self.config.route.get(*index).and_then(|route| route.tokens.as_ref());
+        // Without the key a route takes what is accepted, but for public ones, which take none.
+        let taken = named.map_or(!guard.is_public(), |kinds| kinds.contains(&TokenKind::Ci));
+        [
+            (guard.admits(gitlab), format!("`route[{index}].gitlab` lacks `{gitlab}`")),
+            (
+                accepted,
+                format!("`gitlab.{gitlab}.tokens` lacks `ci` in `accept`, and its `ci_audience`"),
+            ),
+            (taken, format!("`route[{index}].tokens` lacks `ci`")),
+        ]
+        .into_iter()
+        .filter_map(|(fits, lack)| (!fits).then_some(lack))
+        .collect()
+    }
 }

@@ -29,6 +29,11 @@ impl Guard {
         self.policy.is_public()
     }
 
+    /// Whether a CI job could ever pass.
+    pub(super) fn expects_jobs(&self) -> bool {
+        self.policy.expects_jobs()
+    }
+
     /// Whether users of the GitLab of this table name may sign in here.
     pub(super) fn admits(&self, gitlab: &str) -> bool {
         self.gitlabs.iter().any(|name| name == gitlab)

@@ -12,6 +12,7 @@ mod build;
 mod endpoints;
 mod explain;
 mod ext_authz;
+mod forbidden;
 mod forward_auth;
 mod guard;
 mod hand_over;
@@ -56,7 +57,7 @@ use crate::{
     forward::{self, Passage},
     gitlab::Provider,
     identity::HeaderTable,
-    refusal::{Forbidden, Refusal, SignIn, Unmet},
+    refusal::{Refusal, SignIn, Unmet},
     respond::{self, Voice},
     route::RouteTable,
     session::{Session, SessionCookie},
@@ -345,34 +346,6 @@ impl Gate {
         rules.iter().any(|rule| rule.unknown) && who.session.as_ref().is_some_and(lacks)
     }
 
-    fn label_of(&self, who: &Authenticated) -> String {
-        let providers = &self.authenticator.providers;
-        let provider = who.identity().and_then(|identity| providers.get(&identity.gitlab));
-        provider.map_or_else(String::new, |provider| provider.label().into())
-    }
-
-    fn forbidden(
-        &self,
-        target: &Target,
-        route: &Route,
-        who: &Authenticated,
-        rules: Vec<Unmet>,
-    ) -> Forbidden {
-        let identity = who.identity();
-        Forbidden {
-            username: identity.map(|identity| identity.username.clone()).unwrap_or_default(),
-            gitlab: self.label_of(who),
-            switch_url: self.switch_url(target, route, identity.map(|who| who.gitlab.as_str())),
-            scope: who.caller.as_ref().and_then(|caller| {
-                let lacks =
-                    caller.checked.identity.withheld && rules.iter().any(|rule| rule.unknown);
-                lacks.then_some("read_api")
-            }),
-            rules,
-            hide_rules: route.hide_rules,
-        }
-    }
-
     /// Makes `request` the one that the upstream gets: what only labgate may say is stripped, hop-by-hop fields and whatever `Connection` names go, then labgate's own are set.
     fn outgoing(
         &self,
@@ -439,16 +412,6 @@ impl Gate {
             false => target.url(),
         };
         format!("{home}{}/sign_in?rd={}", self.prefix, encoded(&rd))
-    }
-
-    fn switch_url(&self, target: &Target, route: &Route, gitlab: Option<&str>) -> String {
-        let sign_in = self.sign_in_url(target, Some(route));
-        let known = gitlab.filter(|gitlab| route.admits(gitlab));
-        let start = |gitlab: &str| {
-            let start = sign_in.replacen("/sign_in?", "/start?", 1);
-            format!("{start}&gitlab={}&account=other", encoded(gitlab))
-        };
-        known.map(start).unwrap_or(sign_in)
     }
 }
 

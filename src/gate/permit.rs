@@ -77,6 +77,11 @@ impl Route {
         self.guard.is_public()
     }
 
+    /// Whether a CI job could ever pass.
+    pub(super) fn expects_jobs(&self) -> bool {
+        self.guard.expects_jobs()
+    }
+
     /// Whether users of the GitLab of this table name may sign in here.
     pub(super) fn admits(&self, gitlab: &str) -> bool {
         self.guard.admits(gitlab)

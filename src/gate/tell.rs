@@ -101,18 +101,16 @@ impl Gate {
         target: &Target,
         now: Timestamp,
     ) -> Result<HeaderValue, Refusal> {
-        if let Some(ready) = asserting.ready.get(subject, &target.origin, now) {
-            return Ok(ready);
-        }
-        let made = self.signed(&asserting.assertions, subject, target, now);
-        let (value, until) = made.map_err(Refusal::Internal)?;
-        self.shared.metrics.assertion_signed();
-        if let Some(session) = subject.session().filter(|_| !self.apis.is_empty()) {
-            // Whoever shows it asks GitLab with this session's token.
-            self.shared.store.remember(session);
-        }
-        asserting.ready.put(subject, &target.origin, value.clone(), now, until);
-        Ok(value)
+        let sign = || {
+            let signed = self.signed(&asserting.assertions, subject, target, now)?;
+            self.shared.metrics.assertion_signed();
+            if let Some(session) = subject.session().filter(|_| !self.apis.is_empty()) {
+                // Whoever shows it asks GitLab with this session's token.
+                self.shared.store.remember(session);
+            }
+            Ok(signed)
+        };
+        asserting.ready.get_or_sign(subject, &target.origin, now, sign).map_err(Refusal::Internal)
     }
 
     fn signed(

@@ -1,6 +1,6 @@
 //! The words of each refusal that a stranger may read: what happened, what to do, and what whoever runs labgate has to look at.
 //!
-//! They never repeat what a peer sent: all text here is ours, but for names that the configuration gives.
+//! They never repeat what a caller sent: all text here is ours, but for names that the configuration gives, and GitLab's name for whose token it is.
 
 use std::borrow::Cow;
 
@@ -71,24 +71,11 @@ impl Refusal {
                 "Sign in with a browser; the address to do so is in `sign_in`.",
             ),
             Self::Token(trouble) => trouble.words(),
-            Self::Forbidden(forbidden) if forbidden.scope.is_some() => Words::new(
-                "This token lacks a scope",
-                "",
-                "Make a token that has it, or ask for access by something that its scopes let GitLab tell.",
-            )
-            .detail(format!(
-                "Without the scope {} GitLab does not tell what the rules here ask for.",
-                forbidden.scope.unwrap_or_default()
-            )),
+            Self::Forbidden(forbidden) => forbidden.words(),
             Self::Unsent(_) => Words::new(
                 "Your form was not sent on",
                 "Your session here has ended, so what you sent did not reach the application. Nothing is lost: this tab still has it.",
                 "Sign in in another tab, come back to this one and reload it.",
-            ),
-            Self::Forbidden(_) => Words::new(
-                "You don't have access",
-                "You are signed in, but your account may not open this.",
-                "Ask whoever looks after the group or this site for access, or sign in as someone else. New access counts within a few minutes.",
             ),
             Self::Unconfirmed { .. } => Words::new(
                 "GitLab can't be reached",

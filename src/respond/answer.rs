@@ -141,7 +141,7 @@ fn challenges(refusal: &Refusal) -> Vec<String> {
         },
         Refusal::Forbidden(forbidden) => {
             let scope = forbidden
-                .scope
+                .lacks()
                 .map(|scope| bearer(&format!(", error=\"insufficient_scope\", scope=\"{scope}\"")));
             scope.into_iter().collect()
         },

@@ -62,6 +62,11 @@ pub fn refuse(refusal: &Refusal, voice: &Voice<'_>) -> Response {
         Refusal::Renew(url) => redirect(url, []),
         // Scripts and programs can do nothing with a page, so they get the URL as data even if they would accept HTML.
         Refusal::SignIn(_) | Refusal::Token(_) => problem::document(refusal, voice),
+        // Nor can whoever brought a token: the page is for those who can sign in.
+        Refusal::Forbidden(forbidden) => match forbidden.switch_url() {
+            Some(switch) if voice.html => pages::forbidden(refusal, forbidden, switch, voice),
+            _ => problem::document(refusal, voice),
+        },
         _ if voice.html => pages::refused(refusal, voice),
         _ => problem::document(refusal, voice),
     };

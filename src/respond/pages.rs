@@ -55,6 +55,7 @@ struct RefusedPage<'a> {
     frame: Frame<'a>,
     words: Words,
     forbidden: &'a Forbidden,
+    switch: &'a str,
     sign_out: String,
 }
 
@@ -172,14 +173,23 @@ pub fn signed_in_page(username: &str, gitlab: &str, voice: &Voice<'_>) -> Respon
     render(StatusCode::OK, &page, page_policy())
 }
 
-/// The page that says `refusal`.
+/// The page for those who are signed in and may not pass; `switch` is where they sign in as somebody else.
+pub(super) fn forbidden(
+    refusal: &Refusal,
+    forbidden: &Forbidden,
+    switch: &str,
+    voice: &Voice<'_>,
+) -> Response {
+    let words = refusal.words();
+    let frame = Frame::new(words.title, voice);
+    let page = RefusedPage { frame, words, forbidden, switch, sign_out: voice.sign_out() };
+    render(refusal.status(), &page, page_policy())
+}
+
+/// The page that says any other `refusal`.
 pub(super) fn refused(refusal: &Refusal, voice: &Voice<'_>) -> Response {
     let words = refusal.words();
     let frame = Frame::new(words.title, voice);
-    if let Refusal::Forbidden(forbidden) = refusal {
-        let page = RefusedPage { frame, words, forbidden, sign_out: voice.sign_out() };
-        return render(refusal.status(), &page, page_policy());
-    }
     if let Refusal::Unsent(sign_in) = refusal {
         let page = UnsentPage { frame, words, sign_in: &sign_in.url };
         return render(refusal.status(), &page, page_policy());

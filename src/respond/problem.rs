@@ -65,7 +65,7 @@ pub(super) fn document(refusal: &Refusal, voice: &Voice<'_>) -> Response {
     if let Refusal::Forbidden(forbidden) = refusal {
         document.user = Some(&forbidden.username);
         document.gitlab = Some(&forbidden.gitlab);
-        document.sign_in = Some(&forbidden.switch_url);
+        document.sign_in = forbidden.switch_url();
         document.rules = forbidden.shown().iter().map(Rule::from).collect();
     }
     answer::structured(refusal.status(), "application/problem+json", &document)

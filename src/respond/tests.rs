@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::*;
 use crate::{
     body::BoxError,
-    refusal::{Attempt, Forbidden, HookTrouble, Lost, Place, Unmet, UpstreamTrouble},
+    refusal::{Attempt, Brought, Forbidden, HookTrouble, Lost, Place, Unmet, UpstreamTrouble},
 };
 
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
+const SWITCH: &str = "https://app.test/oauth2/start?rd=%2Fops&switch=1";
 const SECRET: &str = "glpat-very-secret";
 
 fn voice(html: bool) -> Voice<'static> {
@@ -27,7 +28,7 @@ fn forbidden() -> Forbidden {
     Forbidden {
         username: "carol".into(),
         gitlab: "GitLab at Acme".into(),
-        switch_url: "https://app.test/oauth2/start?rd=%2Fops&switch=1".into(),
+        brought: Brought::Session { switch_url: SWITCH.into() },
         rules: vec![
             Unmet {
                 needed: "at least Developer in the group acme/ops".into(),
@@ -41,7 +42,6 @@ fn forbidden() -> Forbidden {
             Unmet { needed: "to be the user root".into(), ..Unmet::default() },
         ],
         hide_rules: false,
-        scope: None,
     }
 }
 
@@ -242,9 +242,38 @@ async fn a_refusal_in_json_names_needs_and_holdings() {
     let problem: Value =
         serde_json::from_str(&text(refuse(&refusal, &voice(false))).await).unwrap();
     assert_eq!(problem["user"], "carol");
-    assert_eq!(problem["sign_in"], forbidden().switch_url);
+    assert_eq!(problem["sign_in"], SWITCH);
     assert_eq!(problem["rules"][0]["needed"], forbidden().rules[0].needed);
     assert_eq!(problem["rules"][0]["held"], forbidden().rules[0].held);
+}
+
+#[tokio::test]
+async fn whoever_brings_a_token_is_offered_no_other_account() {
+    let ways = [
+        (Brought::Token { lacks: None }, "It is a token of carol at GitLab at Acme"),
+        (Brought::Token { lacks: Some("read_api") }, "Without the scope read_api"),
+        (Brought::Job { expected: true }, "for which no rule here holds"),
+        (Brought::Job { expected: false }, "No rule here is for CI jobs"),
+    ];
+    for (brought, words) in ways {
+        for hide_rules in [false, true] {
+            let refused = Forbidden { brought: brought.clone(), hide_rules, ..forbidden() };
+            let refusal = Refusal::Forbidden(Box::new(refused));
+            // A page would be no use, even if it were asked for.
+            let response = refuse(&refusal, &voice(true));
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            let body = text(response).await;
+            let problem: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((&problem["user"], problem.get("sign_in")), (&"carol".into(), None));
+            let of_no_rule = hide_rules && words.contains("is for CI jobs");
+            assert_eq!(body.contains(words), !of_no_rule, "{body}");
+            assert_eq!(problem.get("rules").is_none(), hide_rules, "{body}");
+            for other in ["igned in", "ign in", "someone else"] {
+                assert!(!body.contains(other), "{body}");
+            }
+            assert!(!hide_rules || !body.contains("`rules`"), "{body}");
+        }
+    }
 }
 
 const HOSTILE: [&str; 7] = [
@@ -282,7 +311,7 @@ async fn hostile_values_stay_text() {
         let refusal = Refusal::Forbidden(Box::new(Forbidden {
             username: hostile.into(),
             gitlab: hostile.into(),
-            switch_url: hostile.into(),
+            brought: Brought::Session { switch_url: hostile.into() },
             rules: vec![Unmet {
                 needed: hostile.into(),
                 held: hostile.into(),
@@ -290,7 +319,6 @@ async fn hostile_values_stay_text() {
                 unknown: false,
             }],
             hide_rules: false,
-            scope: None,
         }));
         let ask = SignOut { username: Some(hostile), gitlab: Some(hostile), rd: hostile };
         let done = SignedOut { gitlab: Some((hostile, hostile)), rd: Some(hostile) };

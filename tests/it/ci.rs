@@ -250,6 +250,44 @@ async fn who_started_a_job_is_not_there() {
     assert!(answer.text().contains("no CI job"), "{}", answer.text());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_refused_reads_which_it_is_and_whether_any_rule_is_for_jobs() {
+    let hidden = |name: &str, allow: &str| format!("{}hide_rules = true\n", route(name, allow));
+    let routes = [
+        route("people", "\"signed-in\""),
+        route("bob", r#"[{ user = "bob" }]"#),
+        route("never", r#"[{ ci_project = "acme/web/shop", user = "bob" }]"#),
+        route("other", r#"[{ user = "bob" }, { ci_project = "acme/ops/runbooks" }]"#),
+        hidden("hidden", r#"[{ user = "bob" }]"#),
+    ];
+    let lab = Setup::default().gitlab(ALL).routes(&routes.concat()).start().await;
+    let id_token = token(&lab, &json!({}));
+    start_job(&lab.gitlab, "bob", "glcbt-jobs");
+    let none = "No rule here is for CI jobs, and rules for people don't hold for them";
+    for (name, words) in [
+        ("people", none),
+        ("bob", none),
+        ("never", none),
+        ("other", "for which no rule here holds"),
+        // Of which kind they are is told as little as what they say.
+        ("hidden", "for which no rule here holds"),
+    ] {
+        for token in [id_token.as_str(), "glcbt-jobs"] {
+            let answer = bearer(&lab, &format!("/echo/{name}"), token).await;
+            assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (403, "forbidden"));
+            let problem = answer.json();
+            let detail = problem["detail"].as_str().expect("text");
+            assert!(detail.starts_with("It is a CI job of acme/web/shop at "), "{detail}");
+            assert!(detail.contains(words), "{name}: {detail}");
+            assert_eq!(problem["user"], "acme/web/shop");
+            assert_eq!(problem.get("sign_in"), None, "{problem}");
+            assert_eq!(problem.get("rules").is_none(), name == "hidden", "{problem}");
+            let text = answer.text();
+            assert!(!text.contains("igned in") && !text.contains("account=other"), "{text}");
+        }
+    }
+}
+
 fn start_job(gitlab: &DevGitlab, user: &str, token: &str) {
     gitlab
         .mint(Mint::Job {

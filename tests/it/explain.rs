@@ -317,6 +317,52 @@ async fn its_verdict_on_ci_jobs_is_that_of_the_proxy() {
     }
 }
 
+#[test]
+fn of_a_job_whose_token_does_not_count_it_says_which_key_is_in_the_way() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("labgate.toml");
+    let text = |tokens: &str, route: &str| {
+        format!(
+            "server.public_url = \"https://app.example.com\"\n\
+             [gitlab.main]\nbase_url = \"https://git.example.com\"\nclient_id = \"x\"\n{tokens}\n\
+             [gitlab.other]\nbase_url = \"https://other.example.com\"\nclient_id = \"x\"\n\
+             [session]\nkeys = [{{ file = \"/nowhere/key\" }}]\n\
+             [[route]]\nupstream = \"http://127.0.0.1:3000\"\n{route}\n"
+        )
+    };
+    let ci = r#"tokens = { accept = ["ci", "personal"], ci_audience = "https://app.example.com" }"#;
+    let shop = r#"allow = [{ ci_project = "acme/web/shop" }]"#;
+    let with = |keys: &str| format!("{shop}\n{keys}");
+    let gitlab = "`gitlab.main.tokens` lacks `ci` in `accept`, and its `ci_audience`";
+    let (route, theirs) = ("`route[0].tokens` lacks `ci`", "`route[0].gitlab` lacks `main`");
+    let nobody = "No CI job's token counts here";
+    let refused = "Its token does not count here: token_kind (401)";
+    for (tokens, route, verdict, in_the_way) in [
+        ("", shop.to_owned(), nobody, &[gitlab][..]),
+        ("tokens.accept = [\"personal\"]", shop.into(), refused, &[gitlab]),
+        (ci, with("tokens = []"), nobody, &[route]),
+        (ci, with("tokens = [\"personal\"]"), refused, &[route]),
+        (ci, with("gitlab = [\"other\"]"), nobody, &[theirs]),
+        ("", with("gitlab = [\"other\"]\ntokens = []"), nobody, &[theirs, gitlab, route]),
+        (ci, shop.into(), "It passes.", &[]),
+        (ci, "allow = [{ user = \"ada\" }]".into(), "It is refused.", &[]),
+        // Anybody passes there, so no token is missing.
+        ("", "allow = \"public\"".into(), "It passes.", &[]),
+    ] {
+        std::fs::write(&path, text(tokens, &route)).expect("a file");
+        let asked = ["--url", "/", "--gitlab", "main", "--ci", "project_path=acme/web/shop"];
+        let (code, out, err) = explain(&path, &asked);
+        assert_eq!(code, i32::from(verdict != "It passes."), "{route}: {out}{err}");
+        assert!(out.contains(verdict) && !out.contains("sign in"), "{route}: {out}");
+        let told = out.lines().filter_map(|line| line.strip_prefix("  in the way: "));
+        assert_eq!(told.collect::<Vec<_>>(), in_the_way, "{route}: {out}");
+        let (_, out, _) = explain(&path, &[&asked[..], &["--json"]].concat());
+        let told: Value = serde_json::from_str(&out).expect("JSON");
+        let told = told["in_the_way"].as_array().cloned().unwrap_or_default();
+        assert_eq!(told, in_the_way, "{route}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn online_it_says_what_gitlab_knows() {
     let lab = Setup::default().routes(&routes()).start().await;

@@ -16,6 +16,7 @@ mod browser;
 mod ci;
 mod cli;
 mod deploy;
+mod documentation;
 mod drain;
 mod envoy;
 mod expiry;

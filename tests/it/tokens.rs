@@ -573,6 +573,42 @@ allow = [{ user = "bob" }]
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_by_a_token_reads_whose_it_is_and_is_offered_no_other_account() {
+    let routes = r#"
+[[route]]
+path = "/echo/ops"
+upstream = "UPSTREAM"
+allow = [{ group = "acme/ops", role = "maintainer" }, { user = "root" }]
+[[route]]
+path = "/echo/hidden"
+upstream = "UPSTREAM"
+hide_rules = true
+allow = [{ user = "root" }]
+"#;
+    let lab = Setup::default().gitlab(ALL).routes(&format!("{ROUTES}{routes}")).start().await;
+    let authorization = ("authorization", "Bearer glpat-dev-bob");
+    for accept in ["*/*", "text/html"] {
+        let answer = get(&lab, "/echo/ops", &[authorization, ("accept", accept)]).await;
+        assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (403, "forbidden"));
+        let problem = answer.json();
+        assert_eq!((&problem["user"], problem.get("sign_in")), (&"bob".into(), None), "{problem}");
+        let detail = problem["detail"].as_str().expect("text");
+        assert!(detail.starts_with("It is a token of bob at "), "{detail}");
+        let needed = problem["rules"][1]["needed"].as_str().expect("text");
+        let held = problem["rules"][1]["held"].as_str().expect("text");
+        assert_eq!((needed, held), ("the user root", "a token of bob"));
+        let text = answer.text().to_ascii_lowercase();
+        assert!(!text.contains("sign") && !text.contains("account=other"), "{text}");
+    }
+    let hidden = bearer(&lab, "/echo/hidden", "glpat-dev-bob").await;
+    assert_eq!((hidden.status.as_u16(), hidden.json().get("rules")), (403, None));
+    assert!(!hidden.text().contains("root") && !hidden.text().contains("`rules`"));
+    // Whoever is signed in may still be somebody else.
+    let answer = lab.signed_in("bob").await.xhr("/echo/ops").await;
+    assert!(answer.json()["sign_in"].as_str().expect("a URL").contains("account=other"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn memberships_are_asked_anew_when_the_answer_is_old() {
     let routes =
         "[[route]]\npath = \"/echo\"\nupstream = \"UPSTREAM\"\nallow = [{ group = \"acme\" }]\n";
