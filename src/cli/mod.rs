@@ -119,6 +119,9 @@ fn located(given: Option<PathBuf>, env: &Environment) -> Option<PathBuf> {
         .or_else(|| Path::new(DEFAULT).exists().then(|| DEFAULT.into()))
 }
 
+/// How a configuration becomes a plan.
+type Draw = fn(&Config, Env<'_>) -> (Option<Plan>, Vec<Problem>);
+
 /// The plan of the configuration, after all that is wrong with it was said; the exit code if it can't be used.
 fn planned(path: Option<PathBuf>, env: &Environment) -> Result<Plan, ExitCode> {
     drawn(path, env, Plan::draw)
@@ -129,11 +132,7 @@ fn sketched(path: Option<PathBuf>, env: &Environment) -> Result<Plan, ExitCode> 
     drawn(path, env, Plan::sketch)
 }
 
-fn drawn(
-    path: Option<PathBuf>,
-    env: &Environment,
-    draw: fn(&Config, Env<'_>) -> (Option<Plan>, Vec<Problem>),
-) -> Result<Plan, ExitCode> {
+fn drawn(path: Option<PathBuf>, env: &Environment, draw: Draw) -> Result<Plan, ExitCode> {
     let (document, config, mut problems) = config::load(path, env);
     let plan = config.and_then(|config| {
         let (plan, across) = draw(&config, &|name| env.get(name).cloned());

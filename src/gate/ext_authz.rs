@@ -25,7 +25,7 @@ use self::{
     asked::Asked,
     messages::{CheckRequest, CheckResponse},
 };
-use super::{Gate, Permit, REQUEST_ID, finish, narrowing, story::Story};
+use super::{Gate, Permit, REQUEST_ID, finish, narrowing, story::Story, tell::ROOMY};
 use crate::{
     accept::{self, Code},
     body::{Body, Request, Response},
@@ -129,7 +129,7 @@ impl Gate {
         now: Timestamp,
         story: &mut Story<'_>,
     ) -> Result<CheckResponse, Refusal> {
-        let passing = self.passing(permit, target, now)?;
+        let passing = self.passing(permit, target, now, ROOMY)?;
         self.keep(permit, now);
         let before = asked.request.headers();
         let mut after = before.clone();

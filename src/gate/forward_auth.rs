@@ -10,12 +10,13 @@
 
 use http::{HeaderMap, Method, Request, Uri};
 
-use super::{Gate, Permit, Route, encoded, narrowing, story::Story};
+use super::{Gate, Permit, Route, encoded, narrowing, story::Story, tell::NARROW};
 use crate::{
     authenticate::CookieState,
     body::Response,
     clock::Timestamp,
     config::Dialect,
+    identity::NoRoom,
     refusal::{FrontTrouble, Refusal},
     respond,
     target::{Origin, Peer, RelayError, Target, Trust},
@@ -127,19 +128,21 @@ impl Gate {
         if question.whole {
             return Err(FrontTrouble::Unused.into());
         }
-        let passing = self.passing(&permit, target, now)?;
+        let passing = self.passing(&permit, target, now, NARROW)?;
         let who = permit.who();
         let is_new = who.told.get().is_none();
         let lasting = self.lasting(&permit);
-        Ok(respond::allow(|answer| {
-            let was_cut = self.headers.tell(lasting, &passing, answer);
+        respond::allow(|answer| {
+            let was_cut = self.headers.tell(lasting, &passing, answer)?;
             if was_cut && is_new {
                 tracing::warn!(
                     user = who.identity().map(ToString::to_string),
                     "a list was cut short: front proxies have no room for it; narrow `identity.groups` to those that the application needs"
                 );
             }
-        }))
+            Ok(())
+        })
+        .map_err(|error: NoRoom| Refusal::Internal(error.into()))
     }
 
     /// The decision on what a front proxy asks about; further conditions are to be judged yet.

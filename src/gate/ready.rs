@@ -49,6 +49,7 @@ struct Shard {
 struct Entry {
     subject: Kept,
     origin: Origin,
+    room: usize,
     value: HeaderValue,
     from: Timestamp,
     until: Timestamp,
@@ -82,6 +83,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// When that ends by which they are known, if it is certain.
+    pub(super) fn ends(self) -> Option<Timestamp> {
+        match self {
+            Self::Session(_) => None,
+            Self::Caller(checked) => checked.until,
+        }
+    }
+
     fn kept(self) -> Kept {
         match self {
             Self::Session(session) => Kept::Session(session.id, session.generation),
@@ -103,7 +112,7 @@ impl<'a> Subject<'a> {
 }
 
 impl Ready {
-    /// The assertion on `subject` at `origin` that may still be handed on; if there is none, the one that `sign` makes and that is good until the moment beside it.
+    /// The assertion on `subject` at `origin`, with so much `room` for groups, that may still be handed on; if there is none, the one that `sign` makes and that is good until the moment beside it.
     ///
     /// It is signed under the shard's lock, so that parallel first requests of a session are given one. Signing takes about 25 µs (`assertion_costs` below
     /// measures it), so others of the shard wait less than for a task to be woken. Where it fails nothing is kept, and the next request tries again.
@@ -114,27 +123,28 @@ impl Ready {
         &self,
         subject: Subject<'_>,
         origin: &Origin,
+        room: usize,
         now: Timestamp,
         sign: impl FnOnce() -> Result<(HeaderValue, Timestamp), E>,
     ) -> Result<HeaderValue, E> {
-        let hash = self.hash(subject, origin);
+        let hash = self.hash(subject, origin, room);
         let Some(mut shard) = self.shard(hash) else { return sign().map(|(value, _)| value) };
-        if let Some(ready) = shard.find(hash, |entry| entry.fits(subject, origin, now)) {
+        if let Some(ready) = shard.find(hash, |entry| entry.fits(subject, origin, room, now)) {
             return Ok(ready);
         }
         let (value, until) = sign()?;
         let (subject, origin) = (subject.kept(), origin.clone());
-        shard.insert(hash, Entry { subject, origin, value: value.clone(), from: now, until });
+        shard.insert(hash, Entry { subject, origin, room, value: value.clone(), from: now, until });
         Ok(value)
     }
 
-    fn hash(&self, subject: Subject<'_>, origin: &Origin) -> u64 {
+    fn hash(&self, subject: Subject<'_>, origin: &Origin, room: usize) -> u64 {
         match subject {
             // By its generation too: while a session changes, requests of both come, and would take each other's place.
             Subject::Session(session) => {
-                self.hasher.hash_one((session.id, session.generation, origin))
+                self.hasher.hash_one((session.id, session.generation, origin, room))
             },
-            Subject::Caller(checked) => self.hasher.hash_one((Arc::as_ptr(checked), origin)),
+            Subject::Caller(checked) => self.hasher.hash_one((Arc::as_ptr(checked), origin, room)),
         }
     }
 
@@ -146,9 +156,10 @@ impl Ready {
 
 impl Entry {
     /// Whether it says what is so now: a session that has changed is another generation.
-    fn fits(&self, subject: Subject<'_>, origin: &Origin, now: Timestamp) -> bool {
+    fn fits(&self, subject: Subject<'_>, origin: &Origin, room: usize, now: Timestamp) -> bool {
         let begun = self.from <= now + OVERTAKEN;
-        subject.is(&self.subject) && self.origin == *origin && begun && now < self.until
+        let is_here = self.origin == *origin && self.room == room;
+        subject.is(&self.subject) && is_here && begun && now < self.until
     }
 }
 
@@ -210,7 +221,7 @@ mod tests {
     use super::*;
     use crate::{
         config::TokenKind,
-        identity::{Assertions, Occasion},
+        identity::{Assertions, Occasion, Unsigned},
         session::{Random, Tokens},
         target::Scheme,
     };
@@ -242,11 +253,12 @@ mod tests {
 
     fn put(ready: &Ready, subject: Subject<'_>, origin: &Origin, value: &HeaderValue) {
         let signed = Ok::<_, Infallible>((value.clone(), at(200)));
-        ready.get_or_sign(subject, origin, at(100), || signed).unwrap();
+        ready.get_or_sign(subject, origin, 9, at(100), || signed).unwrap();
     }
 
     fn get(ready: &Ready, subject: Subject<'_>, origin: &Origin, now: u64) -> Option<HeaderValue> {
-        ready.get_or_sign(subject, origin, at(now), || Err(())).ok()
+        assert!(ready.get_or_sign(subject, origin, 10, at(now), || Err(())).is_err());
+        ready.get_or_sign(subject, origin, 9, at(now), || Err(())).ok()
     }
 
     #[test]
@@ -290,7 +302,7 @@ mod tests {
                 signed.fetch_add(1, Relaxed);
                 Ok::<_, Infallible>((HeaderValue::from_static("one"), at(200)))
             };
-            ready.get_or_sign(Subject::Session(&session), &here, at(100), sign).unwrap();
+            ready.get_or_sign(Subject::Session(&session), &here, 9, at(100), sign).unwrap();
         };
         thread::scope(|scope| {
             scope.spawn(|| ask(true));
@@ -307,7 +319,8 @@ mod tests {
         let (ready, session, here) = (Ready::default(), another(), origin("a.test", None));
         let subject = Subject::Session(&session);
         assert_eq!(get(&ready, subject, &here, 100), None);
-        let sign = || ready.get_or_sign(subject, &here, at(100), || -> Result<_, ()> { panic!() });
+        let sign =
+            || ready.get_or_sign(subject, &here, 9, at(100), || -> Result<_, ()> { panic!() });
         assert!(catch_unwind(AssertUnwindSafe(sign)).is_err());
         put(&ready, subject, &here, &HeaderValue::from_static("one"));
         assert_eq!(get(&ready, subject, &here, 100).unwrap(), "one");
@@ -340,11 +353,16 @@ mod tests {
             session: Some(&sessions[0].id.alias()),
             id: [7; 16],
             now: at(0),
+            ends: None,
+            room: 0,
         };
         let began = Instant::now();
         for session in &sessions {
-            let sign = || assertions.sign(&session.identity, &occasion);
-            ready.get_or_sign(Subject::Session(session), &here, at(0), sign).unwrap();
+            let sign = || {
+                let signed = assertions.sign(&session.identity, &occasion)?;
+                Ok::<_, Unsigned>((signed.value, signed.until))
+            };
+            ready.get_or_sign(Subject::Session(session), &here, 9, at(0), sign).unwrap();
         }
         let signed = began.elapsed() / 1000;
         let began = Instant::now();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    identity::{Asserted, AssertionError, Assertions, Occasion, Passing},
+    identity::{Asserted, AssertionError, Assertions, Occasion, Passing, Signed},
     refusal::Refusal,
     target::Target,
 };
@@ -55,7 +55,7 @@ impl Gate {
         headers: &mut HeaderMap,
     ) -> Result<(), Refusal> {
         headers.extend(self.lasting(permit).iter().cloned());
-        headers.extend(self.passing(permit, target, now)?);
+        headers.extend(self.passing(permit, target, now, ROOMY)?);
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Gate {
         who.told.get_or_init(|| self.headers.render(identity))
     }
 
-    /// The headers that say who holds `permit` in what passes: the assertion and the access token.
+    /// The headers that say who holds `permit` in what passes: the assertion, with so much `room` for groups, and the access token.
     ///
     /// # Errors
     /// As [`Self::tell`].
@@ -75,12 +75,13 @@ impl Gate {
         permit: &Permit<'_>,
         target: &Target,
         now: Timestamp,
+        room: usize,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
         let subject = Subject::of(permit.who()).filter(|_| self.headers.has_passing());
         let Some(subject) = subject else { return Ok(Vec::new()) };
         let assertion = match &self.asserting {
             Some(asserting) if self.headers.asserts() => {
-                Some(self.assertion(asserting, subject, target, now)?)
+                Some(self.assertion(asserting, subject, target, now, room)?)
             },
             Some(_) | None => None,
         };
@@ -100,17 +101,27 @@ impl Gate {
         subject: Subject<'_>,
         target: &Target,
         now: Timestamp,
+        room: usize,
     ) -> Result<HeaderValue, Refusal> {
         let sign = || {
-            let signed = self.signed(&asserting.assertions, subject, target, now)?;
+            let signed = self.signed(&asserting.assertions, subject, target, now, room)?;
             self.shared.metrics.assertion_signed();
             if let Some(session) = subject.session().filter(|_| !self.apis.is_empty()) {
                 // Whoever shows it asks GitLab with this session's token.
                 self.shared.store.remember(session);
             }
-            Ok(signed)
+            if signed.was_cut {
+                tracing::warn!(
+                    user = %subject.identity(),
+                    "groups were left out of an assertion: a header has no room for them; narrow `identity.groups` to those that the application needs"
+                );
+            }
+            Ok((signed.value, signed.until))
         };
-        asserting.ready.get_or_sign(subject, &target.origin, now, sign).map_err(Refusal::Internal)
+        asserting
+            .ready
+            .get_or_sign(subject, &target.origin, room, now, sign)
+            .map_err(Refusal::Internal)
     }
 
     fn signed(
@@ -119,7 +130,8 @@ impl Gate {
         subject: Subject<'_>,
         target: &Target,
         now: Timestamp,
-    ) -> Result<(HeaderValue, Timestamp), Box<dyn std::error::Error + Send + Sync>> {
+        room: usize,
+    ) -> Result<Signed, Box<dyn std::error::Error + Send + Sync>> {
         let issuer = self.public.as_ref().unwrap_or(&target.origin).to_string();
         let session = subject.session().map(|session| session.id.alias());
         let occasion = Occasion {
@@ -128,7 +140,15 @@ impl Gate {
             session: session.as_deref(),
             id: self.shared.random.bytes()?,
             now,
+            ends: subject.ends(),
+            room,
         };
         Ok(assertions.sign(subject.identity(), &occasion)?)
     }
 }
+
+/// Bytes of groups in an assertion for an application that reads it itself: most servers take heads of 8 KB.
+pub(super) const ROOMY: usize = 4096;
+
+/// The same for one that a front proxy copies: nginx keeps 4 KB for all headers of an answer.
+pub(super) const NARROW: usize = 800;

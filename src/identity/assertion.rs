@@ -110,6 +110,21 @@ pub struct Occasion<'a> {
     pub id: [u8; 16],
     /// The moment of signing.
     pub now: Timestamp,
+    /// When that ends by which somebody is known, if that is certain.
+    pub ends: Option<Timestamp>,
+    /// How many bytes the paths of groups may take together; those that rules mention come first.
+    pub room: usize,
+}
+
+/// A signed statement.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The statement as a header's value.
+    pub value: HeaderValue,
+    /// Until when it may be handed on.
+    pub until: Timestamp,
+    /// Whether there was no room for all groups.
+    pub was_cut: bool,
 }
 
 impl Assertions {
@@ -159,16 +174,17 @@ impl Assertions {
         &self.published
     }
 
-    /// Says who `identity` is, as a header's value, and until when that may be handed on.
+    /// Says who `identity` is.
     ///
     /// # Errors
     /// When the library can't sign.
-    pub fn sign(
-        &self,
-        identity: &Identity,
-        occasion: &Occasion<'_>,
-    ) -> Result<(HeaderValue, Timestamp), Unsigned> {
-        let claims = Claims::new(identity, occasion, self.lifetime);
+    pub fn sign(&self, identity: &Identity, occasion: &Occasion<'_>) -> Result<Signed, Unsigned> {
+        let end = |after| {
+            let end = occasion.now + after;
+            occasion.ends.map_or(end, |ends| end.min(ends))
+        };
+        let claims = Claims::new(identity, occasion, end(self.lifetime));
+        let was_cut = claims.groups.as_ref().is_some_and(|told| told.len() < identity.groups.len());
         let claims = serde_json::to_vec(&claims).map_err(|_| Unsigned)?;
         let mut text = self.first.header.clone();
         text.push('.');
@@ -178,9 +194,12 @@ impl Assertions {
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut text);
         let value = HeaderValue::try_from(text).map_err(|_| Unsigned)?;
-        Ok((value, occasion.now + self.lifetime / 2))
+        Ok(Signed { value, until: end(self.lifetime / 2), was_cut })
     }
 }
+
+/// Bytes around each path in a list.
+const QUOTED: usize = 3;
 
 /// How far the clocks of replicas may differ.
 const LEEWAY: Duration = Duration::from_mins(1);
@@ -212,8 +231,9 @@ struct Claims<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    groups: Vec<&'a str>,
+    /// Of users always, so that none can be told from not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<&'a str>>,
     gitlab: &'a str,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,20 +245,25 @@ struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    fn new(identity: &'a Identity, occasion: &Occasion<'a>, lifetime: Duration) -> Self {
+    fn new(identity: &'a Identity, occasion: &Occasion<'a>, exp: Timestamp) -> Self {
         let job = identity.job.as_deref();
+        let mut room = occasion.room;
+        let fitting = identity.groups.iter().map_while(|group| {
+            room = room.checked_sub(group.path.len() + QUOTED)?;
+            Some(group.path.as_str())
+        });
         Self {
             iss: occasion.issuer,
             aud: occasion.audience,
             sub: subject(identity),
             sid: occasion.session,
             iat: occasion.now,
-            exp: occasion.now + lifetime,
+            exp,
             jti: URL_SAFE_NO_PAD.encode(occasion.id),
             username: &identity.username,
             name: &identity.name,
             email: identity.email.as_deref(),
-            groups: identity.groups.iter().map(|group| group.path.as_str()).collect(),
+            groups: job.is_none().then(|| fitting.collect()),
             gitlab: &identity.gitlab,
             kind: identity.kind.as_str(),
             project_path: job.map(|job| job.project_path.as_str()),
@@ -323,12 +348,14 @@ mod tests {
             session: Some("a-session"),
             id: [7; 16],
             now: Timestamp::from_unix(now),
+            ends: None,
+            room: 100,
         }
     }
 
     fn said(assertions: &Assertions, identity: &Identity) -> Value {
-        let (value, _) = assertions.sign(identity, &occasion(1000)).unwrap();
-        let text = value.to_str().unwrap();
+        let signed = assertions.sign(identity, &occasion(1000)).unwrap();
+        let text = signed.value.to_str().unwrap();
         let header = decode_header(text).unwrap();
         let keys: JwkSet = serde_json::from_str(assertions.published()).unwrap();
         let key = keys.find(&header.kid.unwrap()).unwrap();
@@ -353,9 +380,10 @@ mod tests {
         );
         let nameless = Identity { name: String::new(), email: None, groups: Vec::new(), ..alice() };
         let claims = said(&assertions, &nameless);
-        for claim in ["name", "email", "groups", "project_path", "ref", "environment"] {
+        for claim in ["name", "email", "project_path", "ref", "environment"] {
             assert_eq!(claims.get(claim), None);
         }
+        assert_eq!(claims["groups"], json!([]), "in none is not the same as not known");
     }
 
     #[test]
@@ -369,10 +397,11 @@ mod tests {
         };
         let identity = Identity { kind: Kind::Ci, job: Some(Box::new(job)), ..alice() };
         let occasion = Occasion { session: None, ..occasion(1000) };
-        let (value, _) = assertions.sign(&identity, &occasion).unwrap();
-        let asserted = assertions.read(value.to_str().unwrap(), Timestamp::from_unix(1000));
+        let signed = assertions.sign(&identity, &occasion).unwrap();
+        let asserted = assertions.read(signed.value.to_str().unwrap(), Timestamp::from_unix(1000));
         assert_eq!(asserted.unwrap().session, None);
         let claims = said(&assertions, &identity);
+        assert_eq!(claims.get("groups"), None);
         for (claim, value) in [
             ("kind", "ci"),
             ("project_path", "acme/web"),
@@ -388,9 +417,9 @@ mod tests {
         let [old, new, foreign] = [pem(), pem(), pem()];
         let ours = Assertions::new(&[&new, &old], LIFETIME).unwrap();
         let text = |keys: &[&String]| {
-            let (value, _) =
-                Assertions::new(keys, LIFETIME).unwrap().sign(&alice(), &occasion(1000)).unwrap();
-            value.to_str().unwrap().to_owned()
+            let ours = Assertions::new(keys, LIFETIME).unwrap();
+            let signed = ours.sign(&alice(), &occasion(1000)).unwrap();
+            signed.value.to_str().unwrap().to_owned()
         };
         let read = |text: &str, now| ours.read(text, Timestamp::from_unix(now));
         for signed in [text(&[&new]), text(&[&old])] {
@@ -437,8 +466,30 @@ mod tests {
     #[test]
     fn half_its_lifetime_is_left_when_it_is_handed_on_last() {
         let assertions = Assertions::new(&[pem()], LIFETIME).unwrap();
-        let (_, until) = assertions.sign(&alice(), &occasion(1000)).unwrap();
-        assert_eq!(until.unix(), 1150);
+        let until = |ends: Option<u64>| {
+            let ends = ends.map(Timestamp::from_unix);
+            let signed = assertions.sign(&alice(), &Occasion { ends, ..occasion(1000) }).unwrap();
+            let text = signed.value.to_str().unwrap();
+            let exp = assertions.read(text, Timestamp::from_unix(1000)).unwrap().exp;
+            (signed.until.unix(), exp.unix())
+        };
+        assert_eq!(until(None), (1150, 1300));
+        // And none outlives the token that it stands for.
+        assert_eq!(until(Some(1200)), (1150, 1200));
+        assert_eq!(until(Some(1005)), (1005, 1005));
+        assert_eq!(until(Some(9999)), (1150, 1300));
+    }
+
+    #[test]
+    fn groups_take_no_more_than_their_room() {
+        let assertions = Assertions::new(&[pem()], LIFETIME).unwrap();
+        let group =
+            |number| Membership { path: format!("team-{number:03}"), level: AccessLevel::GUEST };
+        let identity = Identity { groups: (0..1000).map(group).collect(), ..alice() };
+        assert_eq!(said(&assertions, &identity)["groups"].as_array().unwrap().len(), 9);
+        assert_eq!(said(&assertions, &identity)["groups"][0], "team-000");
+        let cut = |identity| assertions.sign(identity, &occasion(1)).unwrap().was_cut;
+        assert!(cut(&identity) && !cut(&alice()));
     }
 
     #[test]
@@ -447,8 +498,8 @@ mod tests {
         let both = Assertions::new(&[&new, &old], LIFETIME).unwrap();
         let alone = Assertions::new(&[&new], LIFETIME).unwrap();
         let kid = |assertions: &Assertions| {
-            let (value, _) = assertions.sign(&alice(), &occasion(1)).unwrap();
-            decode_header(value.to_str().unwrap()).unwrap().kid.unwrap()
+            let signed = assertions.sign(&alice(), &occasion(1)).unwrap();
+            decode_header(signed.value.to_str().unwrap()).unwrap().kid.unwrap()
         };
         assert_eq!(kid(&both), kid(&alone));
         let keys = |text: &str| serde_json::from_str::<Value>(text).unwrap()["keys"].clone();

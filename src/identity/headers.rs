@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::InvalidHeaderName};
 
+pub use self::answer::NoRoom;
 use self::template::Template;
 use super::Identity;
 

@@ -9,8 +9,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    assertion::{Asserted, AssertionError, AssertionKeyError, Assertions, Occasion, Unsigned},
-    headers::{HeaderTable, HeaderTableError, Passing},
+    assertion::{
+        Asserted, AssertionError, AssertionKeyError, Assertions, Occasion, Signed, Unsigned,
+    },
+    headers::{HeaderTable, HeaderTableError, NoRoom, Passing},
     job::{Job, Kind},
 };
 use crate::config::{AccessLevel, GroupPath, ProjectPath};

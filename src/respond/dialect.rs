@@ -19,13 +19,16 @@ use crate::{
 };
 
 /// The answer that lets pass, with the headers that `tell` sets.
-pub fn allow(tell: impl FnOnce(&mut HeaderMap)) -> Response {
+///
+/// # Errors
+/// That of `tell`.
+pub fn allow<E>(tell: impl FnOnce(&mut HeaderMap) -> Result<(), E>) -> Result<Response, E> {
     // Some proxies hand on each header of this answer: what is not there does no harm.
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    tell(headers);
+    tell(headers)?;
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Ok(response)
 }
 
 /// Makes `response`, which says `refusal`, one that the front proxy understands.

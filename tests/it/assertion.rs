@@ -418,7 +418,34 @@ async fn a_front_proxy_is_given_the_assertion_to_hand_on() {
         assert_eq!(answer.status, 200, "{dialect:?}");
         assert!(!answer.headers.values().any(|value| value == "mallory"), "{dialect:?}");
     }
-    assert_eq!(lab.count("labgate_assertions_signed_total").await, 1);
+    // One at the sign-in for the application itself, and one with less room, for all proxies.
+    assert_eq!(lab.count("labgate_assertions_signed_total").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_in_hundreds_of_groups_is_told_of_by_name() {
+    let lab = setup("5m", "").server("trusted_proxies = [\"127.0.0.0/8\"]\n").start().await;
+    lab.gitlab
+        .command(Command::AddGroups { user: "alice".into(), count: 300 })
+        .expect("carried out");
+    let session = lab.signed_in("alice").await.session();
+    let keys = published(&lab).await;
+    let asked = Arrived::get("/echo/x").cookie(&session);
+    let answer = asked.ask(Dialect::Nginx, lab.app.addr()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-forwarded-user"), "alice");
+    assert_eq!(answer.header("x-auth-request-email"), "alice@example.com");
+    assert!(answer.header("x-forwarded-groups").contains(','));
+    let size: usize =
+        answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    assert!(size < 4000, "{size}");
+    let claims = verified(answer.header("x-labgate-assertion"), &keys, HOST).expect("a good one");
+    let told = claims["groups"].as_array().expect("a list").len();
+    // An application that is proxied to has room for more.
+    let echo = ask(&lab, "/echo/x", &format!("Cookie: {session}")).await;
+    let claims = verified(&assertion(&echo), &keys, HOST).expect("a good one");
+    let proxied = claims["groups"].as_array().expect("a list").len();
+    assert!(0 < told && told < proxied && assertion(&echo).len() < 8000, "{told} {proxied}");
 }
 
 /// A route for people's tokens, and one for jobs that asks for access tokens in vain.
@@ -476,12 +503,19 @@ async fn of_a_caller_with_a_token_it_says_as_much_and_hands_no_token_on() {
     }
     assert!(claims["sub"].as_str().expect("text").ends_with("#project:102"), "{claims}");
     assert_eq!((claims.get("email"), claims.get("groups")), (None, None));
+    let exp = claims["exp"].as_u64().expect("seconds");
+    assert_eq!(exp, claims["iat"].as_u64().expect("seconds") + 300, "the token lasts longer");
+    // One that is soon over leaves no assertion behind.
+    let soon = json!({ "exp": lab.clock.now().unix() + 60 });
+    let soon = lab.gitlab.ci_id_token(soon.as_object().expect("claims"));
+    let (_, claims) = said("/echo/shop", &soon).await;
+    assert!(claims["exp"].as_u64().expect("seconds") < exp, "{claims}");
     // It is the one that is ready, until GitLab is asked about the token again.
     assert_eq!(said("/echo/token", &alices).await.0, first);
-    assert_eq!(lab.count("labgate_assertions_signed_total").await, 2);
+    assert_eq!(lab.count("labgate_assertions_signed_total").await, 3);
     lab.clock.turn(61);
     assert_ne!(said("/echo/x", &alices).await.0, first);
-    assert_eq!(lab.count("labgate_assertions_signed_total").await, 3);
+    assert_eq!(lab.count("labgate_assertions_signed_total").await, 4);
     // And a front proxy gets it too.
     let asked = Arrived::get("/echo/token").header("authorization", &format!("Bearer {alices}"));
     let answer = asked.ask(Dialect::Traefik, lab.app.addr()).await;

@@ -41,20 +41,32 @@ impl HeaderTable {
         names.filter(move |name| !answered.iter().any(|known| same(known.as_str(), name)))
     }
 
-    /// Sets in `answer` what [`Self::render`] and [`Self::render_passing`] gave, empty values for the rest; true if a list was cut short for want of room. What
-    /// passes is told whole, for a part of it is worth nothing, and takes its room from the rest.
+    /// Sets in `answer` what [`Self::render`] and [`Self::render_passing`] gave, empty values for the rest; true if a list was cut short for want of room. All
+    /// but lists is told whole, for a part of it is worth nothing, and takes its room from the lists.
+    ///
+    /// # Errors
+    /// When there is no room for what is no list: the answer would be one about nobody.
     pub fn tell(
         &self,
         rendered: &[(HeaderName, HeaderValue)],
         passing: &[(HeaderName, HeaderValue)],
         answer: &mut HeaderMap,
-    ) -> bool {
-        let length = |(_, value): &(HeaderName, HeaderValue)| value.len();
-        let room = ROOM.saturating_sub(passing.iter().map(length).sum());
-        // Each may come twice, and all names together take some hundred bytes.
-        let whole: usize = rendered.iter().map(length).sum();
-        let longest = if whole * 2 <= room { ROOM } else { LONGEST.min(room / 4) };
-        self.tell_up_to(longest, rendered, passing, answer)
+    ) -> Result<bool, NoRoom> {
+        let times = |name: &HeaderName| 1 + usize::from(self.twin(name).is_some());
+        let size = |(name, value): &(HeaderName, HeaderValue)| value.len() * times(name);
+        let (mut lists, mut wanted, mut whole) = (0, 0, 0);
+        for header in rendered {
+            if self.is_list(&header.0) {
+                lists += times(&header.0);
+                wanted += size(header);
+            } else {
+                whole += size(header);
+            }
+        }
+        whole += passing.iter().map(size).sum::<usize>();
+        let room = ROOM.checked_sub(whole).ok_or(NoRoom)?;
+        let longest = if wanted <= room { ROOM } else { room / lists.max(1) };
+        Ok(self.tell_up_to(longest, rendered, passing, answer))
     }
 
     /// The same for a proxy that has room for all of it.
@@ -79,7 +91,7 @@ impl HeaderTable {
         for (name, _) in self.written() {
             let value = rendered.iter().find(|(other, _)| other == name).map(|(_, value)| value);
             let value = match value {
-                Some(value) if value.len() > longest => {
+                Some(value) if value.len() > longest && self.is_list(name) => {
                     was_cut = true;
                     cut(value, longest)
                 },
@@ -95,6 +107,11 @@ impl HeaderTable {
             answer.insert(name.clone(), value);
         }
         was_cut
+    }
+
+    /// Whether `name` says groups, of which some may be left out.
+    fn is_list(&self, name: &HeaderName) -> bool {
+        self.lasting.iter().any(|(other, template)| other == name && template.lists())
     }
 
     /// What users of oauth2-proxy call `name`, unless the table has that for itself.
@@ -122,6 +139,13 @@ const TWINS: [(HeaderName, HeaderName); 5] = [
     (HeaderName::from_static("x-forwarded-user"), HeaderName::from_static("x-auth-request-user")),
 ];
 
+/// An identity has no room in what front proxies take of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "front proxies have no room for this identity: its headers without any groups are longer than {ROOM} bytes; write fewer of them in `[identity.headers]`"
+)]
+pub struct NoRoom;
+
 /// As much of the list `value` as fits, cut after a whole item.
 fn cut(value: &HeaderValue, room: usize) -> HeaderValue {
     let head = value.as_bytes().get(..=room).unwrap_or(value.as_bytes());
@@ -130,11 +154,8 @@ fn cut(value: &HeaderValue, room: usize) -> HeaderValue {
     HeaderValue::from_bytes(kept).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Bytes of all values of an answer together.
-const ROOM: usize = 3000;
-
-/// Bytes of one value where not all have room.
-const LONGEST: usize = 800;
+/// Bytes of all values of an answer together; their names take some hundred more.
+const ROOM: usize = 3200;
 
 #[cfg(test)]
 mod tests {
@@ -150,7 +171,8 @@ mod tests {
         let table = table(&["X-Forwarded-User", "X-Forwarded-Email", "X-Mine"]);
         let user = HeaderName::from_static("x-forwarded-user");
         let mut answer = HeaderMap::new();
-        assert!(!table.tell(&[(user, HeaderValue::from_static("ada"))], &[], &mut answer));
+        let rendered = [(user, HeaderValue::from_static("ada"))];
+        assert_eq!(table.tell(&rendered, &[], &mut answer), Ok(false));
         for (name, value) in [
             ("x-forwarded-user", "ada"),
             ("x-auth-request-user", "ada"),
@@ -173,7 +195,7 @@ mod tests {
             (HeaderName::from_static("x-auth-request-user"), HeaderValue::from_static("other")),
         ];
         let mut answer = HeaderMap::new();
-        table.tell(&rendered, &[], &mut answer);
+        table.tell(&rendered, &[], &mut answer).unwrap();
         assert_eq!(
             (&answer["x-forwarded-user"], &answer["x-auth-request-user"]),
             (&HeaderValue::from_static("one"), &HeaderValue::from_static("other"))
@@ -184,13 +206,15 @@ mod tests {
     fn long_lists_end_after_a_whole_item() {
         let groups: Vec<_> = (0..400).map(|number| format!("acme/team-{number}")).collect();
         let long = HeaderValue::from_str(&groups.join(",")).unwrap();
-        let table = table(&["X-Forwarded-Groups", "X-Forwarded-User"]);
+        let says = [("X-Forwarded-Groups", "groups"), ("X-Forwarded-User", "username")];
+        let says = says.map(|(name, claim)| (name.to_owned(), claim.to_owned()));
+        let table = HeaderTable::new(&says.into()).unwrap();
         let rendered = [
             (HeaderName::from_static("x-forwarded-groups"), long),
             (HeaderName::from_static("x-forwarded-user"), HeaderValue::from_static("ada")),
         ];
         let mut answer = HeaderMap::new();
-        assert!(table.tell(&rendered, &[], &mut answer));
+        assert_eq!(table.tell(&rendered, &[], &mut answer), Ok(true));
         let told = answer["x-forwarded-groups"].to_str().unwrap();
         assert!(told.split(',').eq(groups.iter().take(told.split(',').count())), "{told}");
         assert_eq!(answer["x-auth-request-groups"], told);
@@ -200,21 +224,40 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_is_told_whole_and_takes_its_room_from_lists() {
+    fn all_but_lists_is_told_whole_or_nothing_is() {
         let groups: Vec<_> = (0..100).map(|number| format!("acme/team-{number}")).collect();
         let long = HeaderValue::from_str(&groups.join(",")).unwrap();
-        let says = [("X-Forwarded-Groups", "groups"), ("X-Labgate-Assertion", "assertion")];
+        let says = [
+            ("X-Forwarded-Groups", "groups"),
+            ("X-Forwarded-User", "username"),
+            ("X-Labgate-Assertion", "assertion"),
+        ];
         let says = says.map(|(name, claim)| (name.to_owned(), claim.to_owned()));
         let table = HeaderTable::new(&says.into()).unwrap();
-        let rendered = [(HeaderName::from_static("x-forwarded-groups"), long.clone())];
-        let whole = HeaderValue::from_str(&"a".repeat(2000)).unwrap();
-        let assertion = [(HeaderName::from_static("x-labgate-assertion"), whole.clone())];
+        let ada = HeaderValue::from_static("ada-who-has-a-longer-name");
+        let rendered = [
+            (HeaderName::from_static("x-forwarded-groups"), long.clone()),
+            (HeaderName::from_static("x-forwarded-user"), ada.clone()),
+        ];
         let mut answer = HeaderMap::new();
-        assert!(table.tell(&rendered, &assertion, &mut answer));
-        assert_eq!(answer["x-labgate-assertion"], whole);
-        assert!(answer["x-forwarded-groups"].len() < 300);
+        for (length, kept) in [(500, 100..=100), (1000, 80..=90), (3100, 1..=3), (3149, 0..=0)] {
+            let whole = HeaderValue::from_str(&"a".repeat(length)).unwrap();
+            let assertion = [(HeaderName::from_static("x-labgate-assertion"), whole.clone())];
+            assert_eq!(table.tell(&rendered, &assertion, &mut answer), Ok(length > 500));
+            assert_eq!(answer["x-labgate-assertion"], whole);
+            assert_eq!((&answer["x-forwarded-user"], &answer["x-auth-request-user"]), (&ada, &ada));
+            let told = answer["x-forwarded-groups"].to_str().unwrap();
+            let told = told.split(',').filter(|group| !group.is_empty()).count();
+            assert!(kept.contains(&told), "{length}: {told}");
+            let all: usize = answer.values().map(HeaderValue::len).sum();
+            assert!(all <= ROOM, "{all}");
+        }
+        // A nameless answer would be taken for one about nobody.
+        let whole = HeaderValue::from_str(&"a".repeat(3151)).unwrap();
+        let assertion = [(HeaderName::from_static("x-labgate-assertion"), whole)];
+        assert_eq!(table.tell(&rendered, &assertion, &mut answer), Err(NoRoom));
         // Without one, or with nobody, the name is there all the same.
-        assert!(!table.tell(&rendered, &[], &mut answer));
+        assert_eq!(table.tell(&rendered, &[], &mut answer), Ok(false));
         assert_eq!(answer["x-labgate-assertion"], "");
         assert_eq!(answer["x-forwarded-groups"], long);
     }

@@ -55,6 +55,11 @@ impl Template {
         self.0.contains(&Piece::Claim(Claim::Assertion))
     }
 
+    /// Whether it says groups and nothing beside them.
+    pub(super) fn lists(&self) -> bool {
+        self.0 == [Piece::Claim(Claim::Groups)]
+    }
+
     /// Whether it says an access token.
     pub(super) fn tells_token(&self) -> bool {
         self.0.contains(&Piece::Claim(Claim::AccessToken))
