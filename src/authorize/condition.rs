@@ -48,6 +48,20 @@ impl Condition {
         matches!(self, Self::Job(_))
     }
 
+    pub(super) fn is_of_users(&self) -> bool {
+        matches!(
+            self,
+            Self::User(_)
+                | Self::Email(_)
+                | Self::EmailDomain(_)
+                | Self::Group(..)
+                | Self::Project(..)
+                | Self::TwoFactor(_)
+                | Self::External(_)
+                | Self::Listed(_)
+        )
+    }
+
     pub(super) fn verdict(&self, identity: &Identity) -> Verdict {
         match (self, identity.kind) {
             (Self::GitLab(name), _) => (*name == identity.gitlab).into(),

@@ -102,9 +102,11 @@ impl Policy {
         matches!(self.allowed, Allowed::Everybody)
     }
 
-    /// Whether a CI job could ever pass: everybody may, or a rule asks for what jobs have and nothing else.
+    /// Whether a CI job could ever pass: everybody may, or a rule asks for what jobs have and for nothing that users have.
     pub fn expects_jobs(&self) -> bool {
-        let of_jobs = |rule: &Vec<Condition>| rule.iter().all(Condition::is_of_jobs);
+        let of_jobs = |rule: &Vec<Condition>| {
+            rule.iter().any(Condition::is_of_jobs) && !rule.iter().any(Condition::is_of_users)
+        };
         match &self.allowed {
             Allowed::Everybody => true,
             Allowed::SignedIn => false,
