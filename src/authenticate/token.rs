@@ -17,7 +17,7 @@ use super::{
     Authenticated, Authenticator, Caller,
     credential::{Form, Presented, Takes, presented},
     job,
-    token_cache::{Found, Verdict},
+    token_cache::{Cost, Found, Verdict},
 };
 use crate::{
     clock::Timestamp,
@@ -214,7 +214,11 @@ impl Authenticator {
     ) -> Verdict {
         let key = self.tokens.key(provider.fingerprint(), way.number(), &credential.token);
         let most = usize::try_from(provider.tokens().max_checks).unwrap_or(usize::MAX);
-        let mut waiting = match self.tokens.find(key, provider.name(), most, now) {
+        let cost = match way {
+            Way::Account { .. } | Way::Job => Cost::Calls(most),
+            Way::Signed => Cost::Nothing,
+        };
+        let mut waiting = match self.tokens.find(key, provider.name(), cost, now) {
             Found::Known(verdict) => {
                 self.metrics.token_check(kind(&verdict, way), "cached");
                 return verdict;

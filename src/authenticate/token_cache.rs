@@ -6,7 +6,8 @@
 //!
 //! Good and bad answers are kept apart, each in two generations: when the young one is full it becomes the old one, and what is still asked for moves
 //! back. So wrong tokens, which anybody can send, push out wrong ones alone. A GitLab that is asked about many tokens at once turns away those
-//! that it has not known lately, before those that it has. No token is kept, and a copy of this memory tells none.
+//! that it has not known lately, before those that it has; tokens that are verified here have places of their own, all of them new as they
+//! are. No token is kept, and a copy of this memory tells none.
 
 use std::{
     collections::HashMap,
@@ -54,8 +55,19 @@ struct Entry {
 
 struct Asking {
     gitlab: String,
+    /// Whether it costs the GitLab nothing.
+    is_free: bool,
     is_new: bool,
     verdict: watch::Receiver<Option<Verdict>>,
+}
+
+/// What it costs GitLab to ask about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// Nothing: it is verified here.
+    Nothing,
+    /// Calls, about so many tokens at a time that it has not known lately.
+    Calls(usize),
 }
 
 /// What the cache has for a token.
@@ -88,12 +100,12 @@ impl TokenCache {
         Key(hash.chain_update([form]).chain_update(token).finalize().into())
     }
 
-    /// What is known of `key` at `now`; if it is to be asked, `gitlab` is, about at most `most` tokens at a time that it has not known lately.
+    /// What is known of `key` at `now`; if it is to be asked about, that costs `gitlab` so much.
     pub(super) fn find(
         self: &Arc<Self>,
         key: Key,
         gitlab: &str,
-        most: usize,
+        cost: Cost,
         now: Timestamp,
     ) -> Found {
         let mut state = self.state();
@@ -104,14 +116,21 @@ impl TokenCache {
             return Found::Asked(asking.verdict.clone());
         }
         let is_new = !state.good.holds(key);
-        let of_it = state.asking.values().filter(|asking| asking.gitlab == gitlab);
+        let is_free = cost == Cost::Nothing;
+        let asking = state.asking.values();
+        let of_it = asking.filter(|other| other.gitlab == gitlab && other.is_free == is_free);
         let (new, all) =
             of_it.fold((0, 0), |(new, all), asking| (new + usize::from(asking.is_new), all + 1));
-        if all >= AT_ONCE || (is_new && new >= most.min(NEW_AT_ONCE)) {
+        let strangers = match cost {
+            Cost::Nothing => AT_ONCE,
+            Cost::Calls(most) => most.min(NEW_AT_ONCE),
+        };
+        if all >= AT_ONCE || (is_new && new >= strangers) {
             return Found::Full;
         }
         let (sender, verdict) = watch::channel(None);
-        let asking = Asking { gitlab: gitlab.to_owned(), is_new, verdict: verdict.clone() };
+        let asking =
+            Asking { gitlab: gitlab.to_owned(), is_free, is_new, verdict: verdict.clone() };
         state.asking.insert(key, asking);
         Found::Mine(Ticket { cache: self.clone(), key, sender }, verdict)
     }
@@ -196,7 +215,7 @@ impl Generations {
 const GOOD: usize = 2_000;
 const BAD: usize = 8_000;
 
-/// Tokens of one GitLab that are asked about at once.
+/// Tokens of one GitLab that are asked about at once; and as many that are verified.
 const AT_ONCE: usize = 256;
 
 /// Those of them that it has not known lately.
@@ -231,14 +250,14 @@ mod tests {
 
     /// Asks for it and lets this be the answer.
     fn learn(cache: &Arc<TokenCache>, key: Key, verdict: Verdict, lasts: Option<Duration>) {
-        match cache.find(key, "main", 100, at(0)) {
+        match cache.find(key, "main", Cost::Calls(100), at(0)) {
             Found::Mine(ticket, _) => ticket.land(verdict, at(0), lasts),
             Found::Known(_) | Found::Asked(_) | Found::Full => panic!("it is known"),
         }
     }
 
     fn is_known(cache: &Arc<TokenCache>, key: Key, now: Timestamp) -> bool {
-        matches!(cache.find(key, "main", 100, now), Found::Known(_))
+        matches!(cache.find(key, "main", Cost::Calls(100), now), Found::Known(_))
     }
 
     #[test]
@@ -277,31 +296,38 @@ mod tests {
         let cache = cache();
         let key = key(&cache, 1);
         learn(&cache, key, Ok(good(None)), LASTS);
-        let Found::Mine(ticket, _) = cache.find(key, "main", 0, at(61)) else { panic!("known") };
+        let Found::Mine(ticket, _) = cache.find(key, "main", Cost::Calls(0), at(61)) else {
+            panic!("known")
+        };
         ticket.land(Err(TokenTrouble::Foreign), at(61), LASTS);
-        assert!(matches!(cache.find(key, "main", 9, at(62)), Found::Known(Err(_))));
-        let Found::Mine(ticket, _) = cache.find(key, "main", 9, at(130)) else { panic!("known") };
+        assert!(matches!(cache.find(key, "main", Cost::Calls(9), at(62)), Found::Known(Err(_))));
+        let Found::Mine(ticket, _) = cache.find(key, "main", Cost::Calls(9), at(130)) else {
+            panic!("known")
+        };
         ticket.land(Ok(good(None)), at(130), LASTS);
-        assert!(matches!(cache.find(key, "main", 9, at(131)), Found::Known(Ok(_))));
+        assert!(matches!(cache.find(key, "main", Cost::Calls(9), at(131)), Found::Known(Ok(_))));
     }
 
     #[tokio::test]
     async fn one_asks_and_all_hear() {
         let cache = cache();
         let key = key(&cache, 1);
-        let Found::Mine(ticket, _) = cache.find(key, "main", 9, at(0)) else { panic!("known") };
-        let Found::Asked(mut waiting) = cache.find(key, "main", 9, at(0)) else {
+        let Found::Mine(ticket, _) = cache.find(key, "main", Cost::Calls(9), at(0)) else {
+            panic!("known")
+        };
+        let Found::Asked(mut waiting) = cache.find(key, "main", Cost::Calls(9), at(0)) else {
             panic!("asked twice")
         };
         ticket.land(Err(TokenTrouble::Foreign), at(0), None);
         assert!(waiting.wait_for(Option::is_some).await.is_ok());
         // A task that dies leaves nobody waiting, and the token to the next.
-        let Found::Mine(ticket, mut waiting) = cache.find(key, "main", 9, at(0)) else {
+        let Found::Mine(ticket, mut waiting) = cache.find(key, "main", Cost::Calls(9), at(0))
+        else {
             panic!("known")
         };
         drop(ticket);
         assert!(waiting.wait_for(Option::is_some).await.is_err());
-        assert!(matches!(cache.find(key, "main", 9, at(0)), Found::Mine(..)));
+        assert!(matches!(cache.find(key, "main", Cost::Calls(9), at(0)), Found::Mine(..)));
     }
 
     #[test]
@@ -311,16 +337,27 @@ mod tests {
         learn(&cache, known, Ok(good(None)), LASTS);
         let mut tickets = Vec::new();
         for number in 1..=5 {
-            match cache.find(key(&cache, number), "main", 5, at(100)) {
+            match cache.find(key(&cache, number), "main", Cost::Calls(5), at(100)) {
                 Found::Mine(ticket, _) => tickets.push(ticket),
                 Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{number}"),
             }
         }
-        assert!(matches!(cache.find(key(&cache, 6), "main", 5, at(100)), Found::Full));
-        assert!(matches!(cache.find(key(&cache, 6), "other", 5, at(100)), Found::Mine(..)));
-        assert!(matches!(cache.find(known, "main", 5, at(100)), Found::Mine(..)));
+        assert!(matches!(cache.find(key(&cache, 6), "main", Cost::Calls(5), at(100)), Found::Full));
+        assert!(matches!(
+            cache.find(key(&cache, 6), "other", Cost::Calls(5), at(100)),
+            Found::Mine(..)
+        ));
+        assert!(matches!(cache.find(known, "main", Cost::Calls(5), at(100)), Found::Mine(..)));
+        // Those that cost nothing are no strangers' places.
+        let free = |number| cache.find(key(&cache, number), "main", Cost::Nothing, at(100));
+        let all: Vec<_> = (1000..1000 + 256).map(free).collect();
+        assert!(all.iter().all(|found| matches!(found, Found::Mine(..))));
+        assert!(matches!(free(2000), Found::Full));
         tickets.pop();
-        assert!(matches!(cache.find(key(&cache, 6), "main", 5, at(100)), Found::Mine(..)));
+        assert!(matches!(
+            cache.find(key(&cache, 6), "main", Cost::Calls(5), at(100)),
+            Found::Mine(..)
+        ));
     }
 
     #[test]

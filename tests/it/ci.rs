@@ -34,6 +34,12 @@ fn token(lab: &Lab, changes: &Value) -> String {
     lab.gitlab.ci_id_token(&claims(changes))
 }
 
+/// How many tokens of this kind were refused so far.
+async fn refused(lab: &Lab, kind: &str) -> u64 {
+    let series = format!("labgate_token_checks_total{{kind=\"{kind}\",result=\"refused\"}}");
+    lab.count(&series).await
+}
+
 async fn ask(lab: &Lab, token: &str) -> Answer {
     bearer(lab, "/echo/shop", token).await
 }
@@ -110,6 +116,8 @@ async fn a_signature_that_is_not_gitlabs_counts_for_nothing() {
     ] {
         assert_eq!(ask(&lab, &broken).await.status, 401, "{} bytes", broken.len());
     }
+    // Four signatures, ten headers and two of the rest have a job's form; what has none may be any token.
+    assert_eq!((refused(&lab, "ci").await, refused(&lab, "unknown").await), (4 + 10 + 2, 5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,6 +349,11 @@ async fn a_job_token_counts_while_its_job_runs_and_where_it_is_accepted() {
         let answer = get(&lab, "/echo/shop", &[("job-token", token)]).await;
         assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (401, refusal), "{token}");
     }
+    assert_eq!(
+        refused(&lab, "job").await,
+        3 + 2,
+        "where it is not accepted, and those that are none"
+    );
     lab.gitlab.set_state("bob", UserState::Blocked).expect("a user");
     lab.clock.turn(61);
     let blocked = get(&lab, "/echo/shop", &[("job-token", "glcbt-running")]).await;
@@ -395,6 +408,7 @@ async fn job_tokens_are_opt_in() {
         assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (401, "token_kind"));
     }
     assert_eq!(lab.gitlab.hits(Endpoint::ApiJob), 0, "GitLab is not even asked");
+    assert_eq!(refused(&lab, "job").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use labgate::demo::gitlab::{Command, DevGitlab, Endpoint, Role, Visibility};
 
-use crate::support::{Browser, Setup, labgate, outcome, run};
+use crate::{
+    support::{Browser, Setup, labgate, outcome, run},
+    tokens,
+};
 
 /// Older than `recheck`, younger than `grace`.
 const TOO_OLD: i64 = 400;
@@ -88,6 +91,53 @@ async fn projects_and_flags_admit_whom_they_say() {
             assert_eq!(passes, who.contains(&person), "{person} at {name}");
         }
         assert_eq!(lab.gitlab.hits(Endpoint::ApiMembers), asked, "a request asks GitLab nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeing_a_group_makes_nobody_a_member() {
+    let rules = [
+        ("public", r#"[{ group = "open" }]"#),
+        ("public-guest", r#"[{ group = "open", role = "guest" }]"#),
+        ("internal", r#"[{ group = "hall" }]"#),
+        ("internal-guest", r#"[{ group = "hall", role = "guest" }]"#),
+        ("above", r#"[{ group = "club" }]"#),
+        ("above-guest", r#"[{ group = "club", role = "guest" }]"#),
+    ];
+    let setup = Setup::default().gitlab(tokens::ALL).routes(&routes(&rules));
+    let lab = setup.start().await;
+    let gitlab = &lab.gitlab;
+    for (path, visibility) in [
+        ("hall", Visibility::Internal),
+        ("club", Visibility::Private),
+        ("club/inner", Visibility::Public),
+    ] {
+        tell(gitlab, Command::AddGroup { path: path.into(), visibility });
+    }
+    // Members of a project, or of a group below, see the groups around it.
+    let (project, role) = ("open/handbook".into(), Some(Role::Owner));
+    tell(gitlab, Command::SetProjectRole { project, user: "bob".into(), role });
+    gitlab.set_role("club/inner", "carol", Some(Role::Owner)).expect("a group");
+    for person in PEOPLE {
+        let mut browser = lab.signed_in(person).await;
+        let token = format!("glpat-seeing-{person}");
+        let (user, scopes) = (person.into(), vec!["read_api".into()]);
+        let made = token.clone();
+        tell(gitlab, Command::AddPersonalToken { user, token: made, scopes, expires_at: None });
+        let asked = gitlab.hits(Endpoint::ApiMembers);
+        for (name, _) in rules {
+            assert!(!may(&mut browser, &format!("/p/{name}")).await, "{person} at {name}");
+            let by_token = tokens::bearer(&lab, &format!("/p/{name}"), &token).await;
+            assert_eq!(by_token.status, 403, "a token of {person} at {name}");
+        }
+        assert!(gitlab.hits(Endpoint::ApiMembers) > asked, "GitLab was asked about {person}");
+    }
+    // Whoever is made one is one.
+    for (group, name) in [("open", "public"), ("hall", "internal"), ("club", "above")] {
+        gitlab.set_role(group, "alice", Some(Role::Guest)).expect("a group");
+        let mut alice = lab.signed_in("alice").await;
+        assert!(may(&mut alice, &format!("/p/{name}")).await, "{name}");
+        assert!(may(&mut alice, &format!("/p/{name}-guest")).await, "{name}");
     }
 }
 

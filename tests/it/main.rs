@@ -56,6 +56,7 @@ mod sign_out;
 mod store;
 mod support;
 mod telemetry;
+mod token_floods;
 mod tokens;
 mod tunnels;
 mod unsent;

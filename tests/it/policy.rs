@@ -120,6 +120,54 @@ async fn groups_that_look_alike_are_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_only_begin_or_look_the_same_are_others() {
+    let rules: [(&str, &str, &[&str]); 5] = [
+        ("acme", r#"[{ group = "acme" }]"#, &[]),
+        ("developers", r#"[{ group = "acme", role = "developer" }]"#, &[]),
+        ("web", r#"[{ group = "acme/web" }]"#, &[]),
+        ("web-owners", r#"[{ group = "acme/web", role = "owner" }]"#, &[]),
+        ("website", r#"[{ group = "acme/website" }]"#, &[]),
+    ];
+    let lab = Setup::default().routes(&routes(&rules)).start().await;
+    let visibility = Visibility::Private;
+    lab.gitlab
+        .command(Command::AddGroup { path: "acme/website".into(), visibility })
+        .expect("made");
+    lab.gitlab.set_role("acme/website", "carol", Some(Role::Owner)).expect("a group");
+    // With a Cyrillic letter, with one of full width, with a sign that is not seen, with another slash.
+    let groups = [
+        "acme/website",
+        "\u{430}cme",
+        "a\u{441}me",
+        "acm\u{435}/web",
+        "acme/w\u{435}b",
+        "\u{ff41}cme",
+        "acme\u{200b}",
+        "acme\u{ff0f}web",
+    ];
+    let claims =
+        serde_json::json!({ "groups": groups, "https://gitlab.org/claims/groups/owner": groups });
+    lab.gitlab.overlay(labgate::demo::gitlab::Document::Userinfo, claims);
+    let mut carol = lab.signed_in("carol").await;
+    for (name, passes) in [
+        ("acme", false),
+        ("developers", false),
+        ("web", false),
+        ("web-owners", false),
+        ("website", true),
+    ] {
+        assert_eq!(may(&mut carol, &lab, &format!("/p/{name}")).await, passes, "{name}");
+    }
+    // And the other way round.
+    lab.gitlab.overlay(labgate::demo::gitlab::Document::Userinfo, serde_json::json!({}));
+    lab.gitlab.set_role("acme/website", "carol", None).expect("a group");
+    lab.gitlab.set_role("acme/web", "carol", Some(Role::Owner)).expect("a group");
+    let mut carol = lab.signed_in("carol").await;
+    assert!(may(&mut carol, &lab, "/p/web-owners").await);
+    assert!(!may(&mut carol, &lab, "/p/website").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_with_a_comma_is_not_two() {
     let rules: [(&str, &str, &[&str]); 1] = [("acme", r#"[{ group = "acme" }]"#, &[])];
     let lab = Setup::default().routes(&routes(&rules)).start().await;

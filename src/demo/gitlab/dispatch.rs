@@ -131,8 +131,11 @@ fn endpoint(path: &str) -> Endpoint {
     }
 }
 
-/// Kind, encoded id, and member of `/api/v4/{groups,projects}/:id[/members[/all]/:user_id]`; whether inherited membership counts too.
-fn place(path: &str) -> Option<(Kind, &str, Option<(&str, bool)>)> {
+/// Id of a member, and whether inherited membership counts too.
+type Member<'a> = (&'a str, bool);
+
+/// Kind, encoded id, and member of `/api/v4/{groups,projects}/:id[/members[/all]/:user_id]`.
+fn place(path: &str) -> Option<(Kind, &str, Option<Member<'_>>)> {
     let (kind, rest) = if let Some(rest) = path.strip_prefix("/api/v4/groups/") {
         (Kind::Group, rest)
     } else {

@@ -11,22 +11,22 @@ use super::{
 };
 use crate::identity::{Identity, Membership};
 
-const USER: &str = "/api/v4/user";
-const INFO: &str = "/oauth/userinfo";
+pub(super) const USER: &str = "/api/v4/user";
+pub(super) const INFO: &str = "/oauth/userinfo";
 
-fn user() -> Value {
+pub(super) fn user() -> Value {
     json!({ "id": 42, "username": "alice", "name": "Alice Ä.", "state": "active", "locked": false,
             "email": "other@acme.example", "confirmed_at": "2020-01-01T00:00:00Z",
             "two_factor_enabled": true, "external": false })
 }
 
-fn info() -> Value {
+pub(super) fn info() -> Value {
     json!({ "sub": "42", "name": "Alice", "nickname": "alice", "email": "alice@acme.example",
             "email_verified": true, "groups": ["Acme", "Acme/Web", "other"],
             "https://gitlab.org/claims/groups/maintainer": ["Acme"] })
 }
 
-fn ok(body: &Value) -> Reply {
+pub(super) fn ok(body: &Value) -> Reply {
     Reply::json(200, &body.to_string())
 }
 
@@ -351,7 +351,7 @@ async fn roles_below_developer_are_asked_of_the_members_api() {
     assert_eq!((kind(result).as_str(), asked), ("Ok", 0), "the claims decide");
 }
 
-fn project(path: &str) -> ProjectPath {
+pub(super) fn project(path: &str) -> ProjectPath {
     path.to_owned().try_into().unwrap()
 }
 

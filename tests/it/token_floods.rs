@@ -1,0 +1,198 @@
+//! Floods of wrong tokens, which any stranger can send: they cost GitLab no more than the cap, and those whose tokens are good notice nothing.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use labgate::demo::gitlab::Endpoint;
+use serde_json::{Map, json};
+use tokio::task::JoinHandle;
+
+use crate::{
+    support::{HOST, House, Setup, until},
+    tokens::{ALL, asked, bearer},
+};
+
+const ROUTES: &str = r#"
+[[route]]
+path = "/echo"
+upstream = "UPSTREAM"
+allow = "signed-in"
+[[route]]
+path = "/shop"
+upstream = "UPSTREAM"
+allow = [{ ci_project = "acme/web/shop" }]
+"#;
+
+/// One connection, by which one request follows another.
+struct Line {
+    sender: SendRequest<String>,
+    driver: JoinHandle<hyper::Result<()>>,
+}
+
+impl Line {
+    async fn open(addr: SocketAddr) -> Self {
+        let stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+        let stream = hyper_util::rt::TokioIo::new(stream);
+        let (sender, driver) = handshake(stream).await.expect("HTTP/1.1");
+        Self { sender, driver: tokio::spawn(driver) }
+    }
+
+    /// The status that whoever brings `token` gets.
+    async fn ask(&mut self, path: &str, token: &str) -> u16 {
+        let request = http::Request::get(path)
+            .header("host", HOST)
+            .header("authorization", format!("Bearer {token}"))
+            .body(String::new())
+            .expect("a request");
+        self.sender.ready().await.expect("a free connection");
+        let answer = self.sender.send_request(request).await.expect("an answer");
+        let status = answer.status().as_u16();
+        http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body");
+        status
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_cost_gitlab_no_more_than_the_cap() {
+    const CAP: u64 = 10;
+    const COUNT: usize = 10_100;
+    let few = ALL.replace("max_checks = 1000", "max_checks = 10");
+    let lab = Setup::default().gitlab(&few).routes(ROUTES).workers(2).start().await;
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-bob").await.status, 200);
+    let before = asked(&lab.gitlab);
+    let began = tokio::time::Instant::now();
+    let next = AtomicUsize::new(0);
+    let flood = async || {
+        let (mut line, mut statuses) = (Line::open(lab.app.addr()).await, Vec::new());
+        loop {
+            let number = next.fetch_add(1, Relaxed);
+            match (number < COUNT, number % 100) {
+                (false, _) => return statuses,
+                (true, 50) => assert_eq!(
+                    line.ask("/echo", "glpat-dev-bob").await,
+                    200,
+                    "whoever is known is answered from memory"
+                ),
+                (true, _) => {
+                    statuses.push(line.ask("/echo", &format!("glpat-wrong-{number}")).await);
+                },
+            }
+        }
+    };
+    let statuses = join_all((0..20).map(|_| flood())).await.concat();
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 503)), "{statuses:?}");
+    let (sent, refused) =
+        (statuses.len() as u64, statuses.iter().filter(|status| **status == 401).count() as u64);
+    assert_eq!(sent, 9_999);
+    let calls = asked(&lab.gitlab) - before;
+    let most = CAP * (began.elapsed().as_secs() + 2);
+    assert!(calls <= most, "{calls} calls in {:?}", began.elapsed());
+    assert!(refused > 0 && refused <= calls, "{refused} of {calls}");
+    let capped = "labgate_token_checks_total{kind=\"unknown\",result=\"capped\"}";
+    assert_eq!(lab.count(capped).await, sent - refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_known_is_asked_about_anew_in_a_flood_and_jobs_pass() {
+    let few = ALL.replace("max_checks = 1000", "max_checks = 10");
+    let lab = Setup::default().gitlab(&few).routes(ROUTES).workers(2).start().await;
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-bob").await.status, 200);
+    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let flood = async || {
+        let mut line = Line::open(lab.app.addr()).await;
+        while !over.load(Relaxed) {
+            let token = format!("glpat-wrong-{}", next.fetch_add(1, Relaxed));
+            let status = line.ask("/echo", &token).await;
+            assert!(matches!(status, 401 | 503), "{status}");
+        }
+    };
+    let series = |kind: &str, result: &str| {
+        format!("labgate_token_checks_total{{kind=\"{kind}\",result=\"{result}\"}}")
+    };
+    let known = async {
+        for round in 2..=4 {
+            let turned_away = lab.count(&series("unknown", "capped")).await;
+            lab.clock.turn(61);
+            until("strangers are turned away", async || {
+                lab.count(&series("unknown", "capped")).await > turned_away + 100
+            })
+            .await;
+            let answer = bearer(&lab, "/echo", "glpat-dev-bob").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(lab.count(&series("personal", "accepted")).await, round, "asked anew");
+            // A job is new each time, but GitLab is not asked about it.
+            let job = lab.gitlab.ci_id_token(&Map::new());
+            let answer = bearer(&lab, "/shop", &job).await;
+            assert_eq!(answer.status, 404, "the sample app's word, not {}", answer.text());
+        }
+        over.store(true, Relaxed);
+    };
+    tokio::join!(known, join_all((0..16).map(|_| flood())));
+}
+
+/// What the process takes up, in bytes.
+async fn resident(house: &House) -> u64 {
+    let text = house.admin("/metrics").await.text();
+    let name = "process_resident_memory_bytes ";
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    value.expect("a gauge").parse().expect("a whole number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_of_jobs_cost_gitlab_nothing_and_little_memory() {
+    const COUNT: usize = 6_000;
+    const LENGTH: usize = 8_000;
+    let house = Setup::default().gitlab(ALL).routes(ROUTES).process(&[]).await;
+    let job = || {
+        let claims = json!({ "filler": "x".repeat(LENGTH) });
+        house.gitlab.ci_id_token(claims.as_object().expect("an object"))
+    };
+    // GitLab's own key, a right form, and a signature of the right length, each another.
+    let right = job();
+    let (message, signature) = right.rsplit_once('.').expect("parts");
+    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
+    let wrong = |number: usize| {
+        let mut signature = signature.clone();
+        for (byte, change) in signature.iter_mut().zip((number + 1).to_be_bytes()) {
+            *byte ^= change;
+        }
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    };
+    let next = AtomicUsize::new(0);
+    let flood = async |until: usize| {
+        let mut line = Line::open(house.addr).await;
+        loop {
+            let number = next.fetch_add(1, Relaxed);
+            if number >= until {
+                return;
+            }
+            assert_eq!(line.ask("/shop", &wrong(number)).await, 401, "{number}");
+            if number % 100 == 50 {
+                // A job that nobody has heard of.
+                assert_eq!(line.ask("/shop", &job()).await, 404, "the sample app's word");
+            }
+        }
+    };
+    assert_eq!(Line::open(house.addr).await.ask("/shop", &right).await, 404);
+    join_all((0..64).map(|_| flood(COUNT / 4))).await;
+    let (calls, memory) = (asked(&house.gitlab), resident(&house).await);
+    next.store(COUNT / 4, Relaxed);
+    join_all((0..64).map(|_| flood(COUNT))).await;
+    assert_eq!((calls, asked(&house.gitlab)), (0, 0));
+    assert_eq!(house.gitlab.hits(Endpoint::Keys), 1, "its keys are known");
+    // Less than a fourth of what was sent: no token is kept.
+    let more = resident(&house).await.saturating_sub(memory);
+    let sent = (COUNT - COUNT / 4) * LENGTH;
+    assert!(more < sent as u64 / 4, "{more} bytes more for {sent} sent");
+}
