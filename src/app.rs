@@ -262,17 +262,27 @@ impl App {
         self.tasks.spawn_on(ready, background);
     }
 
-    /// Lets the gate that is current judge open tunnels, one round after the other.
+    /// Lets the gate that is current judge open tunnels, one round after the other. Those of sessions have rounds of their own: GitLab is waited for about
+    /// tokens, and nobody's sign-out may wait for that.
     fn review_tunnels(&mut self, background: &Handle) {
         let front = self.front.clone();
-        let review = async move {
+        let sessions = async move {
             loop {
                 sleep(REVIEW).await;
                 let gate = front.gate.load_full();
-                gate.review_tunnels().await;
+                gate.review_sessions().await;
             }
         };
-        self.tasks.spawn_on(review, background);
+        let front = self.front.clone();
+        let tokens = async move {
+            loop {
+                sleep(REVIEW).await;
+                let gate = front.gate.load_full();
+                gate.review_tokens().await;
+            }
+        };
+        self.tasks.spawn_on(sessions, background);
+        self.tasks.spawn_on(tokens, background);
     }
 
     /// Watches what a gate depends on: each GitLab's discovery, and files that change by themselves.

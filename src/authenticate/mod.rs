@@ -188,7 +188,8 @@ impl Authenticator {
     }
 
     /// The newest copy of a session on which something depends that is no request, such as a tunnel; none if the session has ended. GitLab is asked
-    /// like for a request, but not waited for as long as its last word is good for `grace`.
+    /// like for a request, and never waited for: who looks again soon sees what it said. Until then the session goes on, beyond `grace` for as long as a
+    /// request would wait.
     ///
     /// # Errors
     /// [`Refusal::Unconfirmed`] as for a request.
@@ -227,7 +228,7 @@ impl Authenticator {
         }
     }
 
-    /// The session as it stands now, whoever asks; a word that is too old is waited for with `patience`.
+    /// The session as it stands now, whoever asks; a word that is too old is waited for with `patience`. Without any, see [`Self::still`].
     async fn standing(
         &self,
         session: Arc<Session>,
@@ -282,11 +283,12 @@ impl Authenticator {
             return Ok(Some(session));
         }
         let waiting = self.refresher.begin(&session, provider);
+        let is_down = provider.is_down();
+        let looks_again = patience.is_zero() && !is_down && waiting.age() < self.recheck_timeout;
         let outcome = match freshness {
             Freshness::Good | Freshness::Due => waiting.landed(),
-            Freshness::TooOld | Freshness::PastGrace if provider.is_down() => waiting.landed(),
-            Freshness::TooOld => waiting.outcome(patience).await,
-            Freshness::PastGrace => waiting.outcome(self.recheck_timeout).await,
+            Freshness::TooOld | Freshness::PastGrace if is_down => waiting.landed(),
+            Freshness::TooOld | Freshness::PastGrace => waiting.outcome(patience).await,
         };
         match (outcome, freshness) {
             (Some(Outcome::Renewed(renewed)), _) if renewed.generation > session.generation => {
@@ -298,6 +300,7 @@ impl Authenticator {
             {
                 Ok(None)
             },
+            (None, Freshness::PastGrace) if looks_again => Ok(Some(session)),
             (outcome, Freshness::PastGrace) => Err(Refusal::Unconfirmed {
                 gitlab: provider.label().to_owned(),
                 // While GitLab is being asked, its word is a moment away.

@@ -32,7 +32,7 @@ use self::{
 pub use self::{
     exchange::Reserved,
     headers::{Caller, Passage, clean_response, misleads, prepare},
-    tunnels::{Held, Holder, Leave, Shown, Tunnels},
+    tunnels::{Held, Holder, Leave, OfToken, Shown, Tunnels},
 };
 use crate::{
     body::{Body, Response},

@@ -8,7 +8,7 @@
 //! Whether a tunnel may stay open is the gate's to say; those that nobody in particular has opened are nobody's to close but by ending all.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -62,12 +62,15 @@ pub struct Shown {
     pub headers: HeaderMap,
     /// When it counted last, in Unix seconds.
     counted: AtomicU64,
+    /// When it was shown last, in Unix seconds.
+    tried: AtomicU64,
 }
 
 impl Shown {
     /// A token that counts `now`.
     pub fn new(caller: Arc<Checked>, headers: HeaderMap, now: Timestamp) -> Self {
-        Self { caller, headers, counted: AtomicU64::new(now.unix()) }
+        let (counted, tried) = (AtomicU64::new(now.unix()), AtomicU64::new(now.unix()));
+        Self { caller, headers, counted, tried }
     }
 
     /// When it counted last.
@@ -78,6 +81,16 @@ impl Shown {
     /// It counts `now`.
     pub fn counts(&self, now: Timestamp) {
         self.counted.store(now.unix(), Relaxed);
+    }
+
+    /// When it was shown last, whether or not anything came of it.
+    pub fn tried(&self) -> Timestamp {
+        Timestamp::from_unix(self.tried.load(Relaxed))
+    }
+
+    /// It is shown again `now`.
+    pub fn tries(&self, now: Timestamp) {
+        self.tried.store(now.unix(), Relaxed);
     }
 }
 
@@ -117,6 +130,9 @@ pub struct Held {
     end: CancellationToken,
 }
 
+/// The tunnels that one token has opened, each with the token as it was shown for it.
+pub type OfToken = Vec<(Arc<Held>, Arc<Shown>)>;
+
 impl Tunnels {
     /// At most `limit` at once.
     pub fn new(limit: usize) -> Arc<Self> {
@@ -138,9 +154,42 @@ impl Tunnels {
         self.end.cancel();
     }
 
-    /// Those that are open by somebody's leave, one list for each session or owner.
-    pub fn held(&self) -> Vec<Vec<Arc<Held>>> {
-        self.holders().values().cloned().collect()
+    /// Those that are open by leave of sessions, one list for each of them.
+    pub fn of_sessions(&self) -> Vec<Vec<Arc<Held>>> {
+        self.held(|key| matches!(key, Key::Session(_)))
+    }
+
+    /// Those that tokens have opened which are `due`, by the name of their GitLab and for each token; the token that was shown last comes last.
+    pub fn of_tokens(&self, due: impl Fn(&Shown) -> bool) -> BTreeMap<String, Vec<OfToken>> {
+        let mut gitlabs = BTreeMap::<String, Vec<OfToken>>::new();
+        for tunnels in self.held(|key| matches!(key, Key::Owner(..))) {
+            // A token has one owner.
+            let mut tokens = Vec::<OfToken>::new();
+            for tunnel in tunnels {
+                let Leave::Token(shown) = tunnel.leave() else { continue };
+                if !due(&shown) {
+                    continue;
+                }
+                let is_of_it = |(_, other): &(_, Arc<Shown>)| other.headers == shown.headers;
+                match tokens.iter_mut().find(|token| token.first().is_some_and(is_of_it)) {
+                    Some(token) => token.push((tunnel, shown)),
+                    None => tokens.push(vec![(tunnel, shown)]),
+                }
+            }
+            for token in tokens {
+                let Some((_, shown)) = token.first() else { continue };
+                gitlabs.entry(shown.caller.identity.gitlab.clone()).or_default().push(token);
+            }
+        }
+        for tokens in gitlabs.values_mut() {
+            tokens.sort_by_key(|token| token.iter().map(|(_, shown)| shown.tried()).min());
+        }
+        gitlabs
+    }
+
+    fn held(&self, which: fn(&Key) -> bool) -> Vec<Vec<Arc<Held>>> {
+        let holders = self.holders();
+        holders.iter().filter(|(key, _)| which(key)).map(|(_, held)| held.clone()).collect()
     }
 
     /// A place for one more tunnel, kept until dropped.
@@ -254,7 +303,7 @@ mod tests {
     use super::*;
     use crate::{
         body::Body,
-        config::TrustedProxies,
+        config::{TokenKind, TrustedProxies},
         identity::Identity,
         session::{Random, Tokens},
         target::{Peer, Trust},
@@ -283,12 +332,26 @@ mod tests {
     }
 
     fn holder(session: &Arc<Session>) -> Holder {
+        Holder { leave: Leave::Session(session.clone()), target: target() }
+    }
+
+    /// What `token` of a `user` at `gitlab` opens.
+    fn token(gitlab: &str, user: &str, token: &'static str) -> Holder {
+        let (gitlab, sub) = (gitlab.to_owned(), user.to_owned());
+        let identity = Identity { gitlab, sub, ..Identity::default() };
+        let caller = Arc::new(Checked { kind: TokenKind::Personal, identity, until: None });
+        let mut headers = HeaderMap::new();
+        headers.insert("private-token", http::HeaderValue::from_static(token));
+        let shown = Shown::new(caller, headers, Timestamp::from_unix(1));
+        Holder { leave: Leave::Token(Arc::new(shown)), target: target() }
+    }
+
+    fn target() -> Target {
         let request = http::Request::get("/ws").header("host", "app.test");
         let request = request.body(Body::default()).unwrap();
         let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), core: 0 };
         let trust = Trust::new(&TrustedProxies(Vec::new()));
-        let target = Target::read(&request, &peer, &trust, None).unwrap();
-        Holder { leave: Leave::Session(session.clone()), target }
+        Target::read(&request, &peer, &trust, None).unwrap()
     }
 
     #[test]
@@ -306,11 +369,11 @@ mod tests {
         assert_eq!(tunnels.open(), OF_ONE_SESSION, "what was refused takes no place");
         let _another = tunnels.reserve(Some(holder(&other))).unwrap();
         let _public = tunnels.reserve(None).unwrap();
-        assert_eq!((tunnels.held().len(), tunnels.open()), (2, OF_ONE_SESSION + 2));
+        assert_eq!((tunnels.of_sessions().len(), tunnels.open()), (2, OF_ONE_SESSION + 2));
         places.pop();
         places.push(tunnels.reserve(Some(holder(&one))).unwrap());
         drop(places);
-        assert_eq!((tunnels.held().len(), tunnels.open()), (1, 2));
+        assert_eq!((tunnels.of_sessions().len(), tunnels.open()), (1, 2));
     }
 
     #[tokio::test]
@@ -320,7 +383,7 @@ mod tests {
         let places =
             [Some(holder(&one)), Some(holder(&other)), None].map(|holder| tunnels.reserve(holder));
         let [first, second, public] = places.map(Result::unwrap);
-        let held = tunnels.held().concat();
+        let held = tunnels.of_sessions().concat();
         let firsts = held.iter().find(|held| held.leave().key() == Key::Session(one.id)).unwrap();
         assert!(firsts.close());
         assert!(!firsts.close());
@@ -336,10 +399,50 @@ mod tests {
     }
 
     #[test]
+    fn tokens_come_once_each_and_the_one_that_was_shown_last_comes_last() {
+        let tunnels = Tunnels::new(10);
+        let session = session();
+        let opened = [
+            token("main", "2", "one"),
+            token("main", "2", "two"),
+            token("main", "2", "one"),
+            token("main", "3", "three"),
+            token("other", "2", "four"),
+            holder(&session),
+        ];
+        let _places = opened.map(|holder| tunnels.reserve(Some(holder)).unwrap());
+        let name = |shown: &Shown| shown.headers["private-token"].to_str().unwrap().to_owned();
+        let listed = |due: fn(&Shown) -> bool| -> Vec<(String, Vec<(String, usize)>)> {
+            let of_one = |tokens: Vec<OfToken>| {
+                tokens.iter().map(|token| (name(&token[0].1), token.len())).collect()
+            };
+            let gitlabs = tunnels.of_tokens(due).into_iter();
+            gitlabs.map(|(gitlab, tokens)| (gitlab, of_one(tokens))).collect()
+        };
+        let others = ("other".to_owned(), vec![("four".to_owned(), 1)]);
+        for (round, first) in [(2, "one"), (3, "two"), (4, "three"), (5, "one")] {
+            let tokens = tunnels.of_tokens(|_| true).remove("main").unwrap();
+            assert_eq!(tokens.len(), 3);
+            for (_, shown) in tokens.iter().flatten().filter(|(_, shown)| name(shown) == first) {
+                shown.tries(Timestamp::from_unix(round));
+            }
+            let all = listed(|_| true);
+            assert_eq!(
+                all[0].1.last().unwrap(),
+                &(first.to_owned(), 1 + usize::from(first == "one"))
+            );
+            assert_eq!(all[1], others);
+        }
+        let early: Vec<_> = listed(|shown| shown.tried() < Timestamp::from_unix(4));
+        assert_eq!(early, [("main".to_owned(), vec![("two".to_owned(), 1)]), others]);
+        assert_eq!(tunnels.of_sessions().len(), 1);
+    }
+
+    #[test]
     fn it_tells_once_that_something_moved_and_keeps_the_newest_copy() {
         let (tunnels, old) = (Tunnels::new(10), session());
         let place = tunnels.reserve(Some(holder(&old))).unwrap();
-        let held = tunnels.held().concat().pop().unwrap();
+        let held = tunnels.of_sessions().concat().pop().unwrap();
         assert!(!held.has_moved());
         place.moves();
         assert!(held.has_moved() && !held.has_moved());

@@ -9,7 +9,10 @@ use labgate::{
 };
 use tokio::{runtime::Handle, time::sleep};
 
-use crate::support::{HOST, Lab, Setup, Wire, until};
+use crate::{
+    support::{HOST, Lab, Setup, Wire, until},
+    tokens,
+};
 
 /// A guarded tunnel, and one that is open to everybody under another name.
 const ROUTES: &str = r#"
@@ -45,8 +48,13 @@ async fn lab() -> Lab {
 }
 
 async fn asked(lab: &Lab, host: &str, session: &str) -> (Wire, u16) {
+    shown(lab, host, &format!("Cookie: {session}")).await
+}
+
+/// Asks for a tunnel with `credential`, a line of the head.
+async fn shown(lab: &Lab, host: &str, credential: &str) -> (Wire, u16) {
     let request = format!(
-        "GET /ws HTTP/1.1\r\nHost: {host}\r\nCookie: {session}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /ws HTTP/1.1\r\nHost: {host}\r\n{credential}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     let mut wire = Wire::say(lab.app.addr(), request).await;
@@ -214,6 +222,18 @@ async fn a_silent_gitlab_closes_none_until_grace_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn past_grace_a_tunnel_stays_no_longer_than_a_request_would_wait() {
+    let lab = setup("\"signed-in\"").session("recheck_timeout = \"2s\"\n").start().await;
+    let mut tunnel = opened(&lab, HOST, &lab.signed_in("alice").await.session()).await;
+    lab.gitlab.fail(Fault::new(Endpoint::ApiUser, 1, Failure::Hang));
+    lab.clock.turn(PAST_GRACE);
+    tunnel.closed().await;
+    assert_eq!(closed(&lab, "gitlab_unreachable").await, 1);
+    let unheard = "labgate_session_rechecks_total{result=\"unheard\"}";
+    assert_eq!(lab.count(unheard).await, 0, "the question is still on its way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_keeps_them_and_they_still_end_with_their_session() {
     let mut lab = lab().await;
     let mut alice = lab.signed_in("alice").await;
@@ -265,4 +285,79 @@ async fn one_session_can_not_use_up_the_tunnels_of_all() {
     opened(&lab, HOST, &bob.session()).await;
     tunnels.pop();
     until("there is room again", async || asked(&lab, HOST, &alice.session()).await.1 == 101).await;
+}
+
+/// The tunnels of `count` tokens of alice's.
+async fn of_tokens(lab: &Lab, count: usize) -> Vec<Wire> {
+    let mut wires = Vec::new();
+    for number in 0..count {
+        let (user, token) = ("alice".to_owned(), format!("glpat-many-{number}"));
+        let credential = format!("Authorization: Bearer {token}");
+        let scopes = vec!["read_user".to_owned()];
+        let made = Command::AddPersonalToken { user, token, scopes, expires_at: None };
+        lab.gitlab.command(made).expect("made");
+        let (wire, status) = shown(lab, HOST, &credential).await;
+        assert_eq!(status, 101, "{number}");
+        wires.push(wire);
+    }
+    wires
+}
+
+/// Older than `tokens.cache`, younger than `recheck`.
+const TOKEN_TOO_OLD: i64 = 65;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_gitlab_is_silent_about_hold_up_no_sign_out() {
+    let lab = setup("\"signed-in\"").gitlab(tokens::ALL).start().await;
+    let mut held = of_tokens(&lab, 30).await;
+    let mut bob = lab.signed_in("bob").await;
+    let tunnel = opened(&lab, HOST, &bob.session()).await;
+    let before = lab.gitlab.hits(Endpoint::ApiToken);
+    lab.gitlab.fail(Fault::new(Endpoint::ApiToken, 10_000, Failure::Hang));
+    lab.clock.turn(TOKEN_TOO_OLD);
+    // As many at once as may be: one after the other they would take minutes.
+    until("they are asked about", async || lab.gitlab.hits(Endpoint::ApiToken) >= before + 16)
+        .await;
+    assert_eq!(bob.post("/oauth2/sign_out", "").await.status, 200);
+    closes(tunnel).await;
+    assert!(is_open(&mut held[0]).await, "silence ends none before `grace`");
+    lab.clock.turn(PAST_GRACE);
+    until("silence has ended them", async || closed(&lab, "token_unconfirmed").await == 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_ends_its_tunnel_though_gitlab_takes_its_time() {
+    let lab = setup("\"signed-in\"").gitlab(tokens::ALL).start().await;
+    let mut held = of_tokens(&lab, 30).await;
+    // So late that no round waits for it.
+    let late = Fault { delay_ms: 6000, ..Fault::new(Endpoint::ApiToken, 30, Failure::Slow) };
+    lab.gitlab.fail(late);
+    let token = "glpat-many-29".to_owned();
+    lab.gitlab.command(Command::RevokePersonalToken { token }).expect("revoked");
+    lab.clock.turn(TOKEN_TOO_OLD);
+    held.remove(29).closed().await;
+    until("it is counted", async || closed(&lab, "token_invalid").await == 1).await;
+    assert_eq!(lab.count("labgate_open_tunnels").await, 29);
+    assert!(is_open(&mut held[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_gitlab_is_silent_about_holds_up_no_sign_out_of_others() {
+    let lab = lab().await;
+    let alices = opened(&lab, HOST, &lab.signed_in("alice").await.session()).await;
+    let hits = lab.gitlab.hits(Endpoint::ApiUser);
+    lab.gitlab.fail(Fault::new(Endpoint::ApiUser, 1, Failure::Hang));
+    lab.clock.turn(PAST_GRACE);
+    until("GitLab is asked", async || lab.gitlab.hits(Endpoint::ApiUser) > hits).await;
+    let (mut bob, mut carol) = (lab.signed_in("bob").await, lab.signed_in("carol").await);
+    let bobs = opened(&lab, HOST, &bob.session()).await;
+    let carols = opened(&lab, HOST, &carol.session()).await;
+    // Two in a row: wherever one round stands at the first, another one begins before the second.
+    assert_eq!(bob.post("/oauth2/sign_out", "").await.status, 200);
+    closes(bobs).await;
+    assert_eq!(carol.post("/oauth2/sign_out", "").await.status, 200);
+    closes(carols).await;
+    let mut alices = alices;
+    alices.closed().await;
+    assert_eq!(closed(&lab, "gitlab_unreachable").await, 1, "its last word was too old");
 }

@@ -37,7 +37,7 @@ type Landing = Option<(Instant, Outcome)>;
 
 #[derive(Clone, Debug)]
 struct Flight {
-    landing: watch::Receiver<Landing>,
+    waiting: Waiting,
     took_off: TakeOff,
 }
 
@@ -88,17 +88,18 @@ impl Flights {
         let known = flights.get(&session.id);
         let serves = |flight: &&Flight| flight.serves(session, marked, now, deadlines);
         if let Some(flight) = known.filter(serves) {
-            return (Waiting(flight.landing.clone()), None);
+            return (flight.waiting.clone(), None);
         }
         let newer = known.and_then(|flight| flight.newer_than(session));
         let behind = known.and_then(Flight::under_way);
         sweep(&mut flights);
         let (landing, landed) = watch::channel(None);
         let took_off = TakeOff::default();
-        let flight = Flight { landing: landed.clone(), took_off: took_off.clone() };
+        let waiting = Waiting { landing: landed, since: Instant::now() };
+        let flight = Flight { waiting: waiting.clone(), took_off: took_off.clone() };
         flights.insert(session.id, flight);
         let session = newer.unwrap_or_else(|| session.clone());
-        (Waiting(landed), Some(Ticket { session, landing, took_off, behind }))
+        (waiting, Some(Ticket { session, landing, took_off, behind }))
     }
 
     /// The newest copy of `session`, one that is in the air included if it lands within `patience`.
@@ -116,7 +117,7 @@ impl Flights {
 
     fn known(&self, id: &SessionId) -> Option<Waiting> {
         let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.get(id).map(|flight| Waiting(flight.landing.clone()))
+        flights.get(id).map(|flight| flight.waiting.clone())
     }
 }
 
@@ -125,7 +126,7 @@ impl Flights {
     pub async fn landed(&self, patience: Duration) {
         let under_way = {
             let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let flights = flights.values().map(|flight| Waiting(flight.landing.clone()));
+            let flights = flights.values().map(|flight| flight.waiting.clone());
             flights.collect::<Vec<_>>()
         };
         let all = async {
@@ -148,7 +149,7 @@ impl Flight {
         deadlines: &Deadlines,
     ) -> bool {
         let asked_before = self.asked_before(marked);
-        let Some((landed, outcome)) = &*self.landing.borrow() else {
+        let Some((landed, outcome)) = &*self.waiting.landing.borrow() else {
             return !asked_before && !self.is_lost();
         };
         let age = landed.elapsed();
@@ -179,7 +180,7 @@ impl Flight {
 
     /// The copy that this flight has brought, if it is newer; the tokens of an older one are dead.
     fn newer_than(&self, session: &Session) -> Option<Arc<Session>> {
-        match &*self.landing.borrow() {
+        match &*self.waiting.landing.borrow() {
             Some((_, Outcome::Renewed(new))) if new.generation > session.generation => {
                 Some(new.clone())
             },
@@ -194,25 +195,28 @@ impl Flight {
 
     /// What to wait for, if it has not landed.
     fn under_way(&self) -> Option<Waiting> {
-        let is_under_way = self.landing.borrow().is_none() && !self.is_lost();
-        is_under_way.then(|| Waiting(self.landing.clone()))
+        let is_under_way = self.waiting.landing.borrow().is_none() && !self.is_lost();
+        is_under_way.then(|| self.waiting.clone())
     }
 
     /// Whether its task has died on the way.
     fn is_lost(&self) -> bool {
-        self.landing.has_changed().is_err()
+        self.waiting.landing.has_changed().is_err()
     }
 
     /// Whether nobody can profit from it any more.
     fn is_over(&self) -> bool {
-        let landed = self.landing.borrow().as_ref().map(|(landed, _)| landed.elapsed());
+        let landed = self.waiting.landing.borrow().as_ref().map(|(landed, _)| landed.elapsed());
         landed.map_or_else(|| self.is_lost(), |age| age >= REMEMBERED)
     }
 }
 
 /// A flight to wait for, or not.
-#[derive(Debug)]
-pub struct Waiting(watch::Receiver<Landing>);
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    landing: watch::Receiver<Landing>,
+    since: Instant,
+}
 
 impl Waiting {
     /// What came of it, if it comes within `patience`.
@@ -222,13 +226,18 @@ impl Waiting {
 
     /// What came of it; none if it was lost.
     async fn landing(mut self) -> Option<Outcome> {
-        let landed = self.0.wait_for(Option::is_some).await.ok()?;
+        let landed = self.landing.wait_for(Option::is_some).await.ok()?;
         landed.as_ref().map(|(_, outcome)| outcome.clone())
     }
 
     /// What came of it, if it has landed already.
     pub fn landed(&self) -> Option<Outcome> {
-        self.0.borrow().as_ref().map(|(_, outcome)| outcome.clone())
+        self.landing.borrow().as_ref().map(|(_, outcome)| outcome.clone())
+    }
+
+    /// How long ago it began.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 }
 
@@ -274,7 +283,7 @@ mod tests {
     }
 
     fn flight(landing: watch::Receiver<Landing>) -> Flight {
-        Flight { landing, took_off: TakeOff::default() }
+        Flight { waiting: Waiting { landing, since: Instant::now() }, took_off: TakeOff::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -299,6 +308,8 @@ mod tests {
         let (flights, old) = (Flights::default(), session(1));
         let (_, ticket) = flights.join(&old, None, NOW, &DEADLINES);
         advance(Duration::from_secs(59)).await;
+        let (late, _) = flights.join(&old, None, NOW, &DEADLINES);
+        assert_eq!(late.age(), Duration::from_secs(59), "that of a flight counts from its begin");
         ticket.unwrap().land(Outcome::Renewed(session(2)));
         advance(Duration::from_secs(59)).await;
         assert!(flights.join(&old, None, NOW, &DEADLINES).1.is_none());
