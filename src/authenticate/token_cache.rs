@@ -74,6 +74,7 @@ pub(super) enum Found {
 pub(super) struct Ticket {
     cache: Arc<TokenCache>,
     key: Key,
+    is_new: bool,
     sender: watch::Sender<Option<Verdict>>,
 }
 
@@ -113,7 +114,7 @@ impl TokenCache {
         let (sender, verdict) = watch::channel(None);
         let asking = Asking { gitlab: gitlab.to_owned(), is_new, verdict: verdict.clone() };
         state.asking.insert(key, asking);
-        Found::Mine(Ticket { cache: self.clone(), key, sender }, verdict)
+        Found::Mine(Ticket { cache: self.clone(), key, is_new, sender }, verdict)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,6 +129,11 @@ impl fmt::Debug for TokenCache {
 }
 
 impl Ticket {
+    /// Whether GitLab has not known the token lately.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// Tells the verdict to all who wait, and keeps it for `lasts` from `since` on, unless it is no verdict.
     pub(super) fn land(self, verdict: Verdict, since: Timestamp, lasts: Option<Duration>) {
         if let Some(lasts) = lasts {

@@ -22,6 +22,7 @@ mod expiry;
 mod explain;
 mod ext_authz;
 mod facts;
+mod floods;
 mod forward_auth;
 #[path = "../fronts/mod.rs"]
 mod fronts;
