@@ -17,7 +17,7 @@ use super::{
     Authenticated, Authenticator, Caller,
     credential::{Form, Presented, Takes, presented},
     job,
-    token_cache::{Found, Verdict},
+    token_cache::{Found, Source, Verdict},
 };
 use crate::{
     clock::Timestamp,
@@ -213,8 +213,15 @@ impl Authenticator {
         now: Timestamp,
     ) -> Verdict {
         let key = self.tokens.key(provider.fingerprint(), way.number(), &credential.token);
-        let most = usize::try_from(provider.tokens().max_checks).unwrap_or(usize::MAX);
-        let mut waiting = match self.tokens.find(key, provider.name(), most, now) {
+        let source = match way {
+            Way::Account { .. } | Way::Job => Source::GitLab {
+                most: usize::try_from(provider.tokens().max_checks).unwrap_or(usize::MAX),
+            },
+            Way::Signed => {
+                Source::Signature { key_is_here: provider.has_key_for(&credential.token) }
+            },
+        };
+        let mut waiting = match self.tokens.find(key, provider.name(), source, now) {
             Found::Known(verdict) => {
                 self.metrics.token_check(kind(&verdict, way), "cached");
                 return verdict;

@@ -6,7 +6,8 @@
 //!
 //! Good and bad answers are kept apart, each in two generations: when the young one is full it becomes the old one, and what is still asked for moves
 //! back. So wrong tokens, which anybody can send, push out wrong ones alone. A GitLab that is asked about many tokens at once turns away those
-//! that it has not known lately, before those that it has. No token is kept, and a copy of this memory tells none.
+//! that it has not known lately, before those that it has. Tokens that prove themselves cost it nothing, so they have places of their own; those whose
+//! key has to be fetched wait in few of them. No token is kept, and a copy of this memory tells none.
 
 use std::{
     collections::HashMap,
@@ -54,8 +55,18 @@ struct Entry {
 
 struct Asking {
     gitlab: String,
+    is_signed: bool,
     is_new: bool,
     verdict: watch::Receiver<Option<Verdict>>,
+}
+
+/// Who answers for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// GitLab, asked about at most `most` tokens at a time that it has not known lately.
+    GitLab { most: usize },
+    /// Its signature, by a key that is here or has to be fetched.
+    Signature { key_is_here: bool },
 }
 
 /// What the cache has for a token.
@@ -89,12 +100,12 @@ impl TokenCache {
         Key(hash.chain_update([form]).chain_update(token).finalize().into())
     }
 
-    /// What is known of `key` at `now`; if it is to be asked, `gitlab` is, about at most `most` tokens at a time that it has not known lately.
+    /// What is known of `key`, a token of `gitlab`, at `now`; if nothing is, `source` will be asked.
     pub(super) fn find(
         self: &Arc<Self>,
         key: Key,
         gitlab: &str,
-        most: usize,
+        source: Source,
         now: Timestamp,
     ) -> Found {
         let mut state = self.state();
@@ -104,15 +115,22 @@ impl TokenCache {
         if let Some(asking) = state.asking.get(&key) {
             return Found::Asked(asking.verdict.clone());
         }
-        let is_new = !state.good.holds(key);
-        let of_it = state.asking.values().filter(|asking| asking.gitlab == gitlab);
-        let (new, all) =
-            of_it.fold((0, 0), |(new, all), asking| (new + usize::from(asking.is_new), all + 1));
-        if all >= AT_ONCE || (is_new && new >= most.min(NEW_AT_ONCE)) {
+        let (is_signed, is_new, most) = match source {
+            Source::GitLab { most } => (false, !state.good.holds(key), most.min(NEW_AT_ONCE)),
+            Source::Signature { key_is_here } => (true, !key_is_here, NEW_AT_ONCE),
+        };
+        let of_it = |asking: &&Asking| asking.gitlab == gitlab && asking.is_signed == is_signed;
+        let (new, all) = state
+            .asking
+            .values()
+            .filter(of_it)
+            .fold((0, 0), |(new, all), asking| (new + usize::from(asking.is_new), all + 1));
+        if all >= AT_ONCE || (is_new && new >= most) {
             return Found::Full;
         }
         let (sender, verdict) = watch::channel(None);
-        let asking = Asking { gitlab: gitlab.to_owned(), is_new, verdict: verdict.clone() };
+        let gitlab = gitlab.to_owned();
+        let asking = Asking { gitlab, is_signed, is_new, verdict: verdict.clone() };
         state.asking.insert(key, asking);
         Found::Mine(Ticket { cache: self.clone(), key, is_new, sender }, verdict)
     }
@@ -202,10 +220,10 @@ impl Generations {
 const GOOD: usize = 2_000;
 const BAD: usize = 8_000;
 
-/// Tokens of one GitLab that are asked about at once.
+/// Tokens of one GitLab that one source is asked about at once.
 const AT_ONCE: usize = 256;
 
-/// Those of them that it has not known lately.
+/// Those of them that GitLab has not known lately, or whose key has to be fetched.
 const NEW_AT_ONCE: usize = 32;
 
 /// Requests of the same second may be out of order.
@@ -216,6 +234,8 @@ mod tests {
     use super::*;
     use crate::{config::TokenKind, identity::Identity};
 
+    const GITLAB: Source = Source::GitLab { most: 100 };
+    const SIGNED: Source = Source::Signature { key_is_here: true };
     const LASTS: Option<Duration> = Some(Duration::from_mins(1));
 
     fn cache() -> Arc<TokenCache> {
@@ -237,14 +257,14 @@ mod tests {
 
     /// Asks for it and lets this be the answer.
     fn learn(cache: &Arc<TokenCache>, key: Key, verdict: Verdict, lasts: Option<Duration>) {
-        match cache.find(key, "main", 100, at(0)) {
+        match cache.find(key, "main", GITLAB, at(0)) {
             Found::Mine(ticket, _) => ticket.land(verdict, at(0), lasts),
             Found::Known(_) | Found::Asked(_) | Found::Full => panic!("it is known"),
         }
     }
 
     fn is_known(cache: &Arc<TokenCache>, key: Key, now: Timestamp) -> bool {
-        matches!(cache.find(key, "main", 100, now), Found::Known(_))
+        matches!(cache.find(key, "main", GITLAB, now), Found::Known(_))
     }
 
     #[test]
@@ -283,31 +303,37 @@ mod tests {
         let cache = cache();
         let key = key(&cache, 1);
         learn(&cache, key, Ok(good(None)), LASTS);
-        let Found::Mine(ticket, _) = cache.find(key, "main", 0, at(61)) else { panic!("known") };
+        let Found::Mine(ticket, _) = cache.find(key, "main", GITLAB, at(61)) else {
+            panic!("known")
+        };
         ticket.land(Err(TokenTrouble::Foreign), at(61), LASTS);
-        assert!(matches!(cache.find(key, "main", 9, at(62)), Found::Known(Err(_))));
-        let Found::Mine(ticket, _) = cache.find(key, "main", 9, at(130)) else { panic!("known") };
+        assert!(matches!(cache.find(key, "main", GITLAB, at(62)), Found::Known(Err(_))));
+        let Found::Mine(ticket, _) = cache.find(key, "main", GITLAB, at(130)) else {
+            panic!("known")
+        };
         ticket.land(Ok(good(None)), at(130), LASTS);
-        assert!(matches!(cache.find(key, "main", 9, at(131)), Found::Known(Ok(_))));
+        assert!(matches!(cache.find(key, "main", GITLAB, at(131)), Found::Known(Ok(_))));
     }
 
     #[tokio::test]
     async fn one_asks_and_all_hear() {
         let cache = cache();
         let key = key(&cache, 1);
-        let Found::Mine(ticket, _) = cache.find(key, "main", 9, at(0)) else { panic!("known") };
-        let Found::Asked(mut waiting) = cache.find(key, "main", 9, at(0)) else {
+        let Found::Mine(ticket, _) = cache.find(key, "main", GITLAB, at(0)) else {
+            panic!("known")
+        };
+        let Found::Asked(mut waiting) = cache.find(key, "main", GITLAB, at(0)) else {
             panic!("asked twice")
         };
         ticket.land(Err(TokenTrouble::Foreign), at(0), None);
         assert!(waiting.wait_for(Option::is_some).await.is_ok());
         // A task that dies leaves nobody waiting, and the token to the next.
-        let Found::Mine(ticket, mut waiting) = cache.find(key, "main", 9, at(0)) else {
+        let Found::Mine(ticket, mut waiting) = cache.find(key, "main", GITLAB, at(0)) else {
             panic!("known")
         };
         drop(ticket);
         assert!(waiting.wait_for(Option::is_some).await.is_err());
-        assert!(matches!(cache.find(key, "main", 9, at(0)), Found::Mine(..)));
+        assert!(matches!(cache.find(key, "main", GITLAB, at(0)), Found::Mine(..)));
     }
 
     #[test]
@@ -315,18 +341,42 @@ mod tests {
         let cache = cache();
         let known = key(&cache, 0);
         learn(&cache, known, Ok(good(None)), LASTS);
+        let few = Source::GitLab { most: 5 };
         let mut tickets = Vec::new();
         for number in 1..=5 {
-            match cache.find(key(&cache, number), "main", 5, at(100)) {
+            match cache.find(key(&cache, number), "main", few, at(100)) {
                 Found::Mine(ticket, _) => tickets.push(ticket),
                 Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{number}"),
             }
         }
-        assert!(matches!(cache.find(key(&cache, 6), "main", 5, at(100)), Found::Full));
-        assert!(matches!(cache.find(key(&cache, 6), "other", 5, at(100)), Found::Mine(..)));
-        assert!(matches!(cache.find(known, "main", 5, at(100)), Found::Mine(..)));
+        assert!(matches!(cache.find(key(&cache, 6), "main", few, at(100)), Found::Full));
+        assert!(matches!(cache.find(key(&cache, 6), "other", few, at(100)), Found::Mine(..)));
+        assert!(matches!(cache.find(known, "main", few, at(100)), Found::Mine(..)));
         tickets.pop();
-        assert!(matches!(cache.find(key(&cache, 6), "main", 5, at(100)), Found::Mine(..)));
+        assert!(matches!(cache.find(key(&cache, 6), "main", few, at(100)), Found::Mine(..)));
+    }
+
+    #[test]
+    fn signatures_wait_for_no_question_to_gitlab_nor_for_a_key() {
+        let cache = cache();
+        let fetched = Source::Signature { key_is_here: false };
+        let mut numbers = 0..;
+        // One source after the other, each as much as it takes.
+        let mut tickets = Vec::new();
+        for (source, most) in [(GITLAB, 32), (fetched, 32), (SIGNED, 256 - 32)] {
+            let mut find =
+                || cache.find(key(&cache, numbers.next().unwrap()), "main", source, at(0));
+            for count in 0..most {
+                match find() {
+                    Found::Mine(ticket, _) => tickets.push(ticket),
+                    Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{source:?} {count}"),
+                }
+            }
+            assert!(matches!(find(), Found::Full), "{source:?}");
+        }
+        // Nor does GitLab's answer wait for them.
+        tickets.remove(0);
+        assert!(matches!(cache.find(key(&cache, 9999), "main", GITLAB, at(0)), Found::Mine(..)));
     }
 
     #[test]

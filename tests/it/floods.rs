@@ -3,10 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use labgate::demo::gitlab::{Endpoint, Fault};
+use labgate::demo::gitlab::{Endpoint, Failure, Fault, Signature, Tamper};
+use serde_json::Map;
+use tokio::task::JoinSet;
 
 use crate::{
-    support::{Lab, Setup},
+    support::{HOST, Lab, Setup, send, until},
     tokens::{ALL, asked, bearer, code},
 };
 
@@ -96,7 +98,7 @@ async fn flood(lab: &Lab, next: &AtomicUsize, count: usize) -> Vec<u16> {
             _ => format!("glpat-wrong-{number}"),
         };
         let request = http::Request::get("/echo")
-            .header("host", crate::support::HOST)
+            .header("host", HOST)
             .header("authorization", format!("Bearer {token}"))
             .body(String::new())
             .expect("a request");
@@ -111,4 +113,49 @@ async fn flood(lab: &Lab, next: &AtomicUsize, count: usize) -> Vec<u16> {
     }
     driver.abort();
     statuses
+}
+
+/// Sends so many tokens at once that some are turned away for the others, which get no answer; returns while these still wait.
+async fn crowd(lab: &Lab, kind: &str, tokens: Vec<String>) -> JoinSet<()> {
+    let address = lab.app.addr();
+    let mut crowd = JoinSet::new();
+    for token in tokens {
+        let request = http::Request::get("/echo/shop")
+            .header("host", HOST)
+            .header("authorization", format!("Bearer {token}"))
+            .body(String::new())
+            .expect("a request");
+        crowd.spawn(async move { drop(send(address, request).await) });
+    }
+    let capped = format!("labgate_token_checks_total{{kind=\"{kind}\",result=\"capped\"}}");
+    until("some are turned away", async || lab.count(&capped).await > 0).await;
+    crowd
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_waits_for_no_token_of_a_stranger() {
+    let lab = Setup::default().gitlab(ALL).routes(ROUTES).start().await;
+    let job = async |number: usize| {
+        let claims = Map::from_iter([("job_id".to_owned(), number.to_string().into())]);
+        bearer(&lab, "/echo/shop", &lab.gitlab.ci_id_token(&claims)).await.status
+    };
+    assert_eq!(job(1).await, 200);
+    lab.gitlab.fail(Fault::new(Endpoint::ApiToken, 100, Failure::Hang));
+    let accounts = (0..40).map(|number| format!("glpat-wrong-{number}")).collect();
+    let _accounts = crowd(&lab, "unknown", accounts).await;
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-bob").await.status, 503, "GitLab has to say");
+    for number in 2..22 {
+        assert_eq!(job(number).await, 200, "{number}");
+    }
+    // Nor for a key that nobody has.
+    lab.gitlab.fail(Fault::new(Endpoint::Keys, 100, Failure::Hang));
+    let unknown = |number| {
+        let kid = ("kid".to_owned(), format!("unknown-{number}").into());
+        let tamper = Tamper { header: Map::from_iter([kid]), ..Tamper::signature(Signature::Ci) };
+        lab.gitlab.false_ci_id_token(&Map::new(), &tamper)
+    };
+    let _jobs = crowd(&lab, "ci", (0..300).map(unknown).collect()).await;
+    for number in 22..42 {
+        assert_eq!(job(number).await, 200, "{number}");
+    }
 }
