@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Good and bad answers are kept apart, each in two generations: when the young one is full it becomes the old one, and what is still asked for moves
-//! back. So wrong tokens, which anybody can send, push out wrong ones alone. A GitLab that is asked about many tokens at once turns away those
+//! back. So wrong tokens, which anybody can send, push out wrong ones alone. Answers by signature, of which every job of a GitLab can have as many as it
+//! likes, are kept apart from GitLab's own. A GitLab that is asked about many tokens at once turns away those
 //! that it has not known lately, before those that it has. Tokens that prove themselves cost it nothing, so they have places of their own; those whose
 //! key has to be fetched wait in few of them. No token is kept, and a copy of this memory tells none.
 
@@ -36,9 +37,16 @@ pub struct TokenCache {
 
 #[derive(Default)]
 struct State {
+    told: Answers,
+    signed: Answers,
+    asking: HashMap<Key, Asking>,
+}
+
+/// Those of one source.
+#[derive(Default)]
+struct Answers {
     good: Generations,
     bad: Generations,
-    asking: HashMap<Key, Asking>,
 }
 
 #[derive(Default)]
@@ -85,6 +93,7 @@ pub(super) enum Found {
 pub(super) struct Ticket {
     cache: Arc<TokenCache>,
     key: Key,
+    is_signed: bool,
     is_new: bool,
     sender: watch::Sender<Option<Verdict>>,
 }
@@ -109,16 +118,18 @@ impl TokenCache {
         now: Timestamp,
     ) -> Found {
         let mut state = self.state();
-        if let Some(verdict) = state.known(key, now) {
+        let is_signed = matches!(source, Source::Signature { .. });
+        let answers = state.answers(is_signed);
+        if let Some(verdict) = answers.known(key, now) {
             return Found::Known(verdict);
         }
+        let (is_new, most) = match source {
+            Source::GitLab { most } => (!answers.good.holds(key), most.min(NEW_AT_ONCE)),
+            Source::Signature { key_is_here } => (!key_is_here, NEW_AT_ONCE),
+        };
         if let Some(asking) = state.asking.get(&key) {
             return Found::Asked(asking.verdict.clone());
         }
-        let (is_signed, is_new, most) = match source {
-            Source::GitLab { most } => (false, !state.good.holds(key), most.min(NEW_AT_ONCE)),
-            Source::Signature { key_is_here } => (true, !key_is_here, NEW_AT_ONCE),
-        };
         let of_it = |asking: &&Asking| asking.gitlab == gitlab && asking.is_signed == is_signed;
         let (new, all) = state
             .asking
@@ -132,7 +143,7 @@ impl TokenCache {
         let gitlab = gitlab.to_owned();
         let asking = Asking { gitlab, is_signed, is_new, verdict: verdict.clone() };
         state.asking.insert(key, asking);
-        Found::Mine(Ticket { cache: self.clone(), key, is_new, sender }, verdict)
+        Found::Mine(Ticket { cache: self.clone(), key, is_signed, is_new, sender }, verdict)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,7 +168,8 @@ impl Ticket {
         if let Some(lasts) = lasts {
             let end = verdict.as_ref().ok().and_then(|checked| checked.until);
             let until = (since + lasts).min(end.unwrap_or(since + lasts));
-            self.cache.state().keep(self.key, Entry { verdict: verdict.clone(), since, until });
+            let entry = Entry { verdict: verdict.clone(), since, until };
+            self.cache.state().answers(self.is_signed).keep(self.key, entry);
         }
         self.sender.send_replace(Some(verdict));
     }
@@ -170,6 +182,12 @@ impl Drop for Ticket {
 }
 
 impl State {
+    fn answers(&mut self, is_signed: bool) -> &mut Answers {
+        if is_signed { &mut self.signed } else { &mut self.told }
+    }
+}
+
+impl Answers {
     fn known(&mut self, key: Key, now: Timestamp) -> Option<Verdict> {
         [&mut self.good, &mut self.bad].into_iter().find_map(|generations| {
             let entry = generations.get(key)?;
@@ -389,7 +407,33 @@ mod tests {
         }
         assert!(is_known(&cache, known, at(1)));
         let state = cache.state();
-        assert!(state.bad.young.len() + state.bad.old.len() <= 2 * BAD);
+        assert!(state.told.bad.young.len() + state.told.bad.old.len() <= 2 * BAD);
         assert!(state.asking.is_empty());
+    }
+
+    #[test]
+    fn what_jobs_prove_pushes_out_nothing_that_gitlab_has_said() {
+        let cache = cache();
+        let (good_one, bad_one) = (key(&cache, 0), key(&cache, 1));
+        learn(&cache, good_one, Ok(good(None)), LASTS);
+        learn(&cache, bad_one, Err(TokenTrouble::Foreign), LASTS);
+        for number in 2..40_000 {
+            let verdict = match number % 4 {
+                0 => Ok(good(None)),
+                _ => Err(TokenTrouble::Foreign),
+            };
+            match cache.find(key(&cache, number), "main", SIGNED, at(0)) {
+                Found::Mine(ticket, _) => ticket.land(verdict, at(0), LASTS),
+                Found::Known(_) | Found::Asked(_) | Found::Full => panic!("it is known"),
+            }
+        }
+        assert!(is_known(&cache, good_one, at(1)));
+        assert!(is_known(&cache, bad_one, at(1)));
+        let Found::Mine(ticket, _) = cache.find(good_one, "main", GITLAB, at(61)) else {
+            panic!("too old")
+        };
+        assert!(!ticket.is_new());
+        let state = cache.state();
+        assert!(state.signed.good.young.len() + state.signed.good.old.len() <= 2 * GOOD);
     }
 }
