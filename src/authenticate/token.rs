@@ -17,7 +17,7 @@ use super::{
     Authenticated, Authenticator, Caller,
     credential::{Form, Presented, Takes, presented},
     job,
-    token_cache::{Cost, Found, Verdict},
+    token_cache::{Found, Source, Verdict},
 };
 use crate::{
     clock::Timestamp,
@@ -213,12 +213,15 @@ impl Authenticator {
         now: Timestamp,
     ) -> Verdict {
         let key = self.tokens.key(provider.fingerprint(), way.number(), &credential.token);
-        let most = usize::try_from(provider.tokens().max_checks).unwrap_or(usize::MAX);
-        let cost = match way {
-            Way::Account { .. } | Way::Job => Cost::Calls(most),
-            Way::Signed => Cost::Nothing,
+        let source = match way {
+            Way::Account { .. } | Way::Job => Source::GitLab {
+                most: usize::try_from(provider.tokens().max_checks).unwrap_or(usize::MAX),
+            },
+            Way::Signed => {
+                Source::Signature { key_is_here: provider.has_key_for(&credential.token) }
+            },
         };
-        let mut waiting = match self.tokens.find(key, provider.name(), cost, now) {
+        let mut waiting = match self.tokens.find(key, provider.name(), source, now) {
             Found::Known(verdict) => {
                 self.metrics.token_check(kind(&verdict, way), "cached");
                 return verdict;
@@ -229,7 +232,8 @@ impl Authenticator {
                 let lasts = provider.tokens().cache;
                 // A caller that goes away cancels nothing: others may wait for the same answer.
                 self.background.spawn(async move {
-                    let (verdict, is_final) = ask(&provider, way, &token, now).await;
+                    let is_new = ticket.is_new();
+                    let (verdict, is_final) = ask(&provider, way, &token, is_new, now).await;
                     ticket.land(verdict, now, is_final.then_some(lasts));
                 });
                 waiting
@@ -262,10 +266,16 @@ fn consumed(headers: &HeaderMap, header: HeaderName) -> HeaderMap {
 }
 
 /// What `provider` says of the token, and whether that is a verdict.
-async fn ask(provider: &Provider, way: Way, token: &str, now: Timestamp) -> (Verdict, bool) {
+async fn ask(
+    provider: &Provider,
+    way: Way,
+    token: &str,
+    is_new: bool,
+    now: Timestamp,
+) -> (Verdict, bool) {
     let checked = match way {
-        Way::Account { oauth } => provider.check_token(token, oauth, now).await,
-        Way::Job => provider.check_job_token(token).await,
+        Way::Account { oauth } => provider.check_token(token, oauth, is_new, now).await,
+        Way::Job => provider.check_job_token(token, is_new).await,
         Way::Signed => return job::ask(provider, token, now).await,
     };
     let verdict = checked.map(Arc::new).map_err(trouble);
@@ -300,6 +310,7 @@ fn trouble(error: TokenError) -> TokenTrouble {
 pub(super) fn unheard(source: CallError, retry_after: Option<Duration>) -> TokenTrouble {
     match source {
         CallError::Busy => TokenTrouble::Capped { retry_after: SOON },
+        CallError::Spent(wait) => TokenTrouble::Capped { retry_after: wait.max(SOON) },
         source => TokenTrouble::Unheard {
             retry_after: retry_after.unwrap_or(COME_BACK).max(SOON),
             source: cause(source),

@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Good and bad answers are kept apart, each in two generations: when the young one is full it becomes the old one, and what is still asked for moves
-//! back. So wrong tokens, which anybody can send, push out wrong ones alone. A GitLab that is asked about many tokens at once turns away those
-//! that it has not known lately, before those that it has; tokens that are verified here have places of their own, all of them new as they
-//! are. No token is kept, and a copy of this memory tells none.
+//! back. So wrong tokens, which anybody can send, push out wrong ones alone. Answers by signature, of which every job of a GitLab can have as many as it
+//! likes, are kept apart from GitLab's own. A GitLab that is asked about many tokens at once turns away those
+//! that it has not known lately, before those that it has. Tokens that prove themselves cost it nothing, so they have places of their own; those whose
+//! key has to be fetched wait in few of them. No token is kept, and a copy of this memory tells none.
 
 use std::{
     collections::HashMap,
@@ -36,9 +37,16 @@ pub struct TokenCache {
 
 #[derive(Default)]
 struct State {
+    told: Answers,
+    signed: Answers,
+    asking: HashMap<Key, Asking>,
+}
+
+/// Those of one source.
+#[derive(Default)]
+struct Answers {
     good: Generations,
     bad: Generations,
-    asking: HashMap<Key, Asking>,
 }
 
 #[derive(Default)]
@@ -55,19 +63,18 @@ struct Entry {
 
 struct Asking {
     gitlab: String,
-    /// Whether it costs the GitLab nothing.
-    is_free: bool,
+    is_signed: bool,
     is_new: bool,
     verdict: watch::Receiver<Option<Verdict>>,
 }
 
-/// What it costs GitLab to ask about a token.
+/// Who answers for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cost {
-    /// Nothing: it is verified here.
-    Nothing,
-    /// Calls, about so many tokens at a time that it has not known lately.
-    Calls(usize),
+pub(super) enum Source {
+    /// GitLab, asked about at most `most` tokens at a time that it has not known lately.
+    GitLab { most: usize },
+    /// Its signature, by a key that is here or has to be fetched.
+    Signature { key_is_here: bool },
 }
 
 /// What the cache has for a token.
@@ -86,6 +93,8 @@ pub(super) enum Found {
 pub(super) struct Ticket {
     cache: Arc<TokenCache>,
     key: Key,
+    is_signed: bool,
+    is_new: bool,
     sender: watch::Sender<Option<Verdict>>,
 }
 
@@ -100,39 +109,41 @@ impl TokenCache {
         Key(hash.chain_update([form]).chain_update(token).finalize().into())
     }
 
-    /// What is known of `key` at `now`; if it is to be asked about, that costs `gitlab` so much.
+    /// What is known of `key`, a token of `gitlab`, at `now`; if nothing is, `source` will be asked.
     pub(super) fn find(
         self: &Arc<Self>,
         key: Key,
         gitlab: &str,
-        cost: Cost,
+        source: Source,
         now: Timestamp,
     ) -> Found {
         let mut state = self.state();
-        if let Some(verdict) = state.known(key, now) {
+        let is_signed = matches!(source, Source::Signature { .. });
+        let answers = state.answers(is_signed);
+        if let Some(verdict) = answers.known(key, now) {
             return Found::Known(verdict);
         }
+        let (is_new, most) = match source {
+            Source::GitLab { most } => (!answers.good.holds(key), most.min(NEW_AT_ONCE)),
+            Source::Signature { key_is_here } => (!key_is_here, NEW_AT_ONCE),
+        };
         if let Some(asking) = state.asking.get(&key) {
             return Found::Asked(asking.verdict.clone());
         }
-        let is_new = !state.good.holds(key);
-        let is_free = cost == Cost::Nothing;
-        let asking = state.asking.values();
-        let of_it = asking.filter(|other| other.gitlab == gitlab && other.is_free == is_free);
-        let (new, all) =
-            of_it.fold((0, 0), |(new, all), asking| (new + usize::from(asking.is_new), all + 1));
-        let strangers = match cost {
-            Cost::Nothing => AT_ONCE,
-            Cost::Calls(most) => most.min(NEW_AT_ONCE),
-        };
-        if all >= AT_ONCE || (is_new && new >= strangers) {
+        let of_it = |asking: &&Asking| asking.gitlab == gitlab && asking.is_signed == is_signed;
+        let (new, all) = state
+            .asking
+            .values()
+            .filter(of_it)
+            .fold((0, 0), |(new, all), asking| (new + usize::from(asking.is_new), all + 1));
+        if all >= AT_ONCE || (is_new && new >= most) {
             return Found::Full;
         }
         let (sender, verdict) = watch::channel(None);
-        let asking =
-            Asking { gitlab: gitlab.to_owned(), is_free, is_new, verdict: verdict.clone() };
+        let gitlab = gitlab.to_owned();
+        let asking = Asking { gitlab, is_signed, is_new, verdict: verdict.clone() };
         state.asking.insert(key, asking);
-        Found::Mine(Ticket { cache: self.clone(), key, sender }, verdict)
+        Found::Mine(Ticket { cache: self.clone(), key, is_signed, is_new, sender }, verdict)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,12 +158,18 @@ impl fmt::Debug for TokenCache {
 }
 
 impl Ticket {
+    /// Whether GitLab has not known the token lately.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// Tells the verdict to all who wait, and keeps it for `lasts` from `since` on, unless it is no verdict.
     pub(super) fn land(self, verdict: Verdict, since: Timestamp, lasts: Option<Duration>) {
         if let Some(lasts) = lasts {
             let end = verdict.as_ref().ok().and_then(|checked| checked.until);
             let until = (since + lasts).min(end.unwrap_or(since + lasts));
-            self.cache.state().keep(self.key, Entry { verdict: verdict.clone(), since, until });
+            let entry = Entry { verdict: verdict.clone(), since, until };
+            self.cache.state().answers(self.is_signed).keep(self.key, entry);
         }
         self.sender.send_replace(Some(verdict));
     }
@@ -165,6 +182,12 @@ impl Drop for Ticket {
 }
 
 impl State {
+    fn answers(&mut self, is_signed: bool) -> &mut Answers {
+        if is_signed { &mut self.signed } else { &mut self.told }
+    }
+}
+
+impl Answers {
     fn known(&mut self, key: Key, now: Timestamp) -> Option<Verdict> {
         [&mut self.good, &mut self.bad].into_iter().find_map(|generations| {
             let entry = generations.get(key)?;
@@ -215,10 +238,10 @@ impl Generations {
 const GOOD: usize = 2_000;
 const BAD: usize = 8_000;
 
-/// Tokens of one GitLab that are asked about at once; and as many that are verified.
+/// Tokens of one GitLab that one source is asked about at once.
 const AT_ONCE: usize = 256;
 
-/// Those of them that it has not known lately.
+/// Those of them that GitLab has not known lately, or whose key has to be fetched.
 const NEW_AT_ONCE: usize = 32;
 
 /// Requests of the same second may be out of order.
@@ -229,6 +252,8 @@ mod tests {
     use super::*;
     use crate::{config::TokenKind, identity::Identity};
 
+    const GITLAB: Source = Source::GitLab { most: 100 };
+    const SIGNED: Source = Source::Signature { key_is_here: true };
     const LASTS: Option<Duration> = Some(Duration::from_mins(1));
 
     fn cache() -> Arc<TokenCache> {
@@ -250,14 +275,14 @@ mod tests {
 
     /// Asks for it and lets this be the answer.
     fn learn(cache: &Arc<TokenCache>, key: Key, verdict: Verdict, lasts: Option<Duration>) {
-        match cache.find(key, "main", Cost::Calls(100), at(0)) {
+        match cache.find(key, "main", GITLAB, at(0)) {
             Found::Mine(ticket, _) => ticket.land(verdict, at(0), lasts),
             Found::Known(_) | Found::Asked(_) | Found::Full => panic!("it is known"),
         }
     }
 
     fn is_known(cache: &Arc<TokenCache>, key: Key, now: Timestamp) -> bool {
-        matches!(cache.find(key, "main", Cost::Calls(100), now), Found::Known(_))
+        matches!(cache.find(key, "main", GITLAB, now), Found::Known(_))
     }
 
     #[test]
@@ -296,38 +321,37 @@ mod tests {
         let cache = cache();
         let key = key(&cache, 1);
         learn(&cache, key, Ok(good(None)), LASTS);
-        let Found::Mine(ticket, _) = cache.find(key, "main", Cost::Calls(0), at(61)) else {
+        let Found::Mine(ticket, _) = cache.find(key, "main", GITLAB, at(61)) else {
             panic!("known")
         };
         ticket.land(Err(TokenTrouble::Foreign), at(61), LASTS);
-        assert!(matches!(cache.find(key, "main", Cost::Calls(9), at(62)), Found::Known(Err(_))));
-        let Found::Mine(ticket, _) = cache.find(key, "main", Cost::Calls(9), at(130)) else {
+        assert!(matches!(cache.find(key, "main", GITLAB, at(62)), Found::Known(Err(_))));
+        let Found::Mine(ticket, _) = cache.find(key, "main", GITLAB, at(130)) else {
             panic!("known")
         };
         ticket.land(Ok(good(None)), at(130), LASTS);
-        assert!(matches!(cache.find(key, "main", Cost::Calls(9), at(131)), Found::Known(Ok(_))));
+        assert!(matches!(cache.find(key, "main", GITLAB, at(131)), Found::Known(Ok(_))));
     }
 
     #[tokio::test]
     async fn one_asks_and_all_hear() {
         let cache = cache();
         let key = key(&cache, 1);
-        let Found::Mine(ticket, _) = cache.find(key, "main", Cost::Calls(9), at(0)) else {
+        let Found::Mine(ticket, _) = cache.find(key, "main", GITLAB, at(0)) else {
             panic!("known")
         };
-        let Found::Asked(mut waiting) = cache.find(key, "main", Cost::Calls(9), at(0)) else {
+        let Found::Asked(mut waiting) = cache.find(key, "main", GITLAB, at(0)) else {
             panic!("asked twice")
         };
         ticket.land(Err(TokenTrouble::Foreign), at(0), None);
         assert!(waiting.wait_for(Option::is_some).await.is_ok());
         // A task that dies leaves nobody waiting, and the token to the next.
-        let Found::Mine(ticket, mut waiting) = cache.find(key, "main", Cost::Calls(9), at(0))
-        else {
+        let Found::Mine(ticket, mut waiting) = cache.find(key, "main", GITLAB, at(0)) else {
             panic!("known")
         };
         drop(ticket);
         assert!(waiting.wait_for(Option::is_some).await.is_err());
-        assert!(matches!(cache.find(key, "main", Cost::Calls(9), at(0)), Found::Mine(..)));
+        assert!(matches!(cache.find(key, "main", GITLAB, at(0)), Found::Mine(..)));
     }
 
     #[test]
@@ -335,29 +359,42 @@ mod tests {
         let cache = cache();
         let known = key(&cache, 0);
         learn(&cache, known, Ok(good(None)), LASTS);
+        let few = Source::GitLab { most: 5 };
         let mut tickets = Vec::new();
         for number in 1..=5 {
-            match cache.find(key(&cache, number), "main", Cost::Calls(5), at(100)) {
+            match cache.find(key(&cache, number), "main", few, at(100)) {
                 Found::Mine(ticket, _) => tickets.push(ticket),
                 Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{number}"),
             }
         }
-        assert!(matches!(cache.find(key(&cache, 6), "main", Cost::Calls(5), at(100)), Found::Full));
-        assert!(matches!(
-            cache.find(key(&cache, 6), "other", Cost::Calls(5), at(100)),
-            Found::Mine(..)
-        ));
-        assert!(matches!(cache.find(known, "main", Cost::Calls(5), at(100)), Found::Mine(..)));
-        // Those that cost nothing are no strangers' places.
-        let free = |number| cache.find(key(&cache, number), "main", Cost::Nothing, at(100));
-        let all: Vec<_> = (1000..1000 + 256).map(free).collect();
-        assert!(all.iter().all(|found| matches!(found, Found::Mine(..))));
-        assert!(matches!(free(2000), Found::Full));
+        assert!(matches!(cache.find(key(&cache, 6), "main", few, at(100)), Found::Full));
+        assert!(matches!(cache.find(key(&cache, 6), "other", few, at(100)), Found::Mine(..)));
+        assert!(matches!(cache.find(known, "main", few, at(100)), Found::Mine(..)));
         tickets.pop();
-        assert!(matches!(
-            cache.find(key(&cache, 6), "main", Cost::Calls(5), at(100)),
-            Found::Mine(..)
-        ));
+        assert!(matches!(cache.find(key(&cache, 6), "main", few, at(100)), Found::Mine(..)));
+    }
+
+    #[test]
+    fn signatures_wait_for_no_question_to_gitlab_nor_for_a_key() {
+        let cache = cache();
+        let fetched = Source::Signature { key_is_here: false };
+        let mut numbers = 0..;
+        // One source after the other, each as much as it takes.
+        let mut tickets = Vec::new();
+        for (source, most) in [(GITLAB, 32), (fetched, 32), (SIGNED, 256 - 32)] {
+            let mut find =
+                || cache.find(key(&cache, numbers.next().unwrap()), "main", source, at(0));
+            for count in 0..most {
+                match find() {
+                    Found::Mine(ticket, _) => tickets.push(ticket),
+                    Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{source:?} {count}"),
+                }
+            }
+            assert!(matches!(find(), Found::Full), "{source:?}");
+        }
+        // Nor does GitLab's answer wait for them.
+        tickets.remove(0);
+        assert!(matches!(cache.find(key(&cache, 9999), "main", GITLAB, at(0)), Found::Mine(..)));
     }
 
     #[test]
@@ -370,7 +407,33 @@ mod tests {
         }
         assert!(is_known(&cache, known, at(1)));
         let state = cache.state();
-        assert!(state.bad.young.len() + state.bad.old.len() <= 2 * BAD);
+        assert!(state.told.bad.young.len() + state.told.bad.old.len() <= 2 * BAD);
         assert!(state.asking.is_empty());
+    }
+
+    #[test]
+    fn what_jobs_prove_pushes_out_nothing_that_gitlab_has_said() {
+        let cache = cache();
+        let (good_one, bad_one) = (key(&cache, 0), key(&cache, 1));
+        learn(&cache, good_one, Ok(good(None)), LASTS);
+        learn(&cache, bad_one, Err(TokenTrouble::Foreign), LASTS);
+        for number in 2..40_000 {
+            let verdict = match number % 4 {
+                0 => Ok(good(None)),
+                _ => Err(TokenTrouble::Foreign),
+            };
+            match cache.find(key(&cache, number), "main", SIGNED, at(0)) {
+                Found::Mine(ticket, _) => ticket.land(verdict, at(0), LASTS),
+                Found::Known(_) | Found::Asked(_) | Found::Full => panic!("it is known"),
+            }
+        }
+        assert!(is_known(&cache, good_one, at(1)));
+        assert!(is_known(&cache, bad_one, at(1)));
+        let Found::Mine(ticket, _) = cache.find(good_one, "main", GITLAB, at(61)) else {
+            panic!("too old")
+        };
+        assert!(!ticket.is_new());
+        let state = cache.state();
+        assert!(state.signed.good.young.len() + state.signed.good.old.len() <= 2 * GOOD);
     }
 }

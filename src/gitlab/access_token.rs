@@ -127,7 +127,8 @@ struct Pipeline {
 }
 
 impl Provider {
-    /// Whose `token` is, an OAuth token only if `oauth` says that it may be one.
+    /// Whose `token` is, an OAuth token only if `oauth` says that it may be one. Of one that `is_new` GitLab has not known lately: calls about such
+    /// take nothing from those about others.
     ///
     /// # Errors
     /// See [`TokenError`]; only [`IdentifyError::Unavailable`] and [`IdentifyError::Answer`] are no verdicts.
@@ -135,10 +136,13 @@ impl Provider {
         &self,
         token: &str,
         oauth: bool,
+        is_new: bool,
         now: Timestamp,
     ) -> Result<Checked, TokenError> {
+        let stranger = Bearer { token, lane: Lane::of_token(is_new) };
+        let known = self.known(stranger, oauth, now).await?;
+        // From here on it counts for its account.
         let bearer = Bearer { token, lane: Lane::Token };
-        let known = self.known(bearer, oauth, now).await?;
         let user = self.user(bearer).await?;
         if user.id != known.user {
             let (user, userinfo) = (user.id.to_string(), known.user.to_string());
@@ -156,10 +160,14 @@ impl Provider {
     ///
     /// # Errors
     /// As for other tokens.
-    pub async fn check_job_token(&self, token: &str) -> Result<Checked, TokenError> {
+    pub async fn check_job_token(&self, token: &str, is_new: bool) -> Result<Checked, TokenError> {
         const ENDPOINT: &str = "/api/v4/job";
         let header = (HeaderName::from_static("job-token"), token);
-        let answer = self.client.get_with(Lane::Token, "job", "api/v4/job", header).await?;
+        let lane = Lane::of_token(is_new);
+        let answer = self.client.get_with(lane, "job", "api/v4/job", header).await?;
+        if answer.status.is_success() {
+            self.client.was_known(lane);
+        }
         let job: RunningJob = match answer.status.as_u16() {
             200 => parse(&answer.body, ENDPOINT)?,
             404 if answer.json => return Err(IdentifyError::TokenDead.into()),
@@ -224,6 +232,9 @@ impl Provider {
         const ENDPOINT: &str = "/api/v4/personal_access_tokens/self";
         let path = "api/v4/personal_access_tokens/self";
         let answer = self.get(bearer, "token_self", path, USUAL).await?;
+        if answer.status.is_success() {
+            self.client.was_known(bearer.lane);
+        }
         let word: OwnWord = match answer.status.as_u16() {
             200 => parse(&answer.body, ENDPOINT)?,
             400 if answer.json => return Ok(None),
@@ -244,7 +255,7 @@ impl Provider {
         }
     }
 
-    /// What an OAuth token is good for; one that GitLab does not know gets 400, from older versions 401.
+    /// What an OAuth token is good for, which GitLab may count for the address even if it knows the token; one that GitLab does not know gets 400, from older versions 401.
     async fn token_info(&self, bearer: Bearer<'_>, now: Timestamp) -> Result<Known, TokenError> {
         const ENDPOINT: &str = "/oauth/token/info";
         let answer = self.get(bearer, "token_info", "oauth/token/info", USUAL).await?;

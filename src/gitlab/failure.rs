@@ -13,6 +13,9 @@ pub enum CallError {
     /// Too many calls are under way.
     #[error("too many calls to GitLab are under way")]
     Busy,
+    /// As many calls about tokens that it does not know were made in this minute as may be.
+    #[error("as many calls about unknown tokens were made in a minute as may be")]
+    Spent(Duration),
     /// The host name is not known.
     #[error("the host name {0} can't be resolved")]
     Name(String, #[source] BoxError),
@@ -77,7 +80,7 @@ impl CallError {
     /// How long GitLab asked to wait, or how long it won't be called.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Down(wait) => Some(*wait),
+            Self::Down(wait) | Self::Spent(wait) => Some(*wait),
             Self::TooMany(wait) | Self::Status(_, wait) => *wait,
             _ => None,
         }
@@ -88,6 +91,7 @@ impl CallError {
         match self {
             Self::Down(_)
             | Self::Busy
+            | Self::Spent(_)
             | Self::Name(..)
             | Self::Refused(..)
             | Self::Certificate(..)
@@ -106,7 +110,7 @@ impl CallError {
     pub(super) fn label(&self) -> String {
         match self {
             Self::Down(_) => "down".into(),
-            Self::Busy => "busy".into(),
+            Self::Busy | Self::Spent(_) => "busy".into(),
             Self::Name(..) | Self::Refused(..) | Self::Connect(..) => "connect".into(),
             Self::Certificate(..) => "tls".into(),
             Self::Timeout => "timeout".into(),

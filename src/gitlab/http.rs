@@ -72,7 +72,7 @@ impl Client {
         base: Url,
         tls: rustls::ClientConfig,
         proxy: Option<Proxy>,
-        token_calls: usize,
+        lanes: Lanes,
         observe: Arc<dyn Observe>,
     ) -> Self {
         let dial = Dial::new(proxy);
@@ -82,7 +82,7 @@ impl Client {
             fresh: channel(tls.clone(), dial.clone(), 0),
             relayed: channel(tls, dial, CALLS),
             base,
-            lanes: Lanes::new(token_calls),
+            lanes,
             observe,
         }
     }
@@ -94,6 +94,11 @@ impl Client {
     /// How long until GitLab may be called again.
     pub(super) fn wait(&self, lane: Lane) -> Duration {
         self.lanes.wait(lane)
+    }
+
+    /// GitLab has counted a call of `lane` for the account of its token.
+    pub(super) fn was_known(&self, lane: Lane) {
+        self.lanes.was_known(lane);
     }
 
     /// Waits until GitLab is known to be out of reach.
@@ -154,11 +159,11 @@ impl Client {
         self.lanes.check(lane).map_err(CallError::Down)?;
         let start = Instant::now();
         let result = match self.lanes.turn(lane).await {
-            Some(_turn) => {
+            Ok(_turn) => {
                 self.lanes.admit(lane).map_err(CallError::Down)?;
                 self.on_the_wire(lane, request, limit).await
             },
-            None => Err(CallError::Busy),
+            Err(error) => Err(error),
         };
         let label = match &result {
             Ok(answer) => answer.status.as_str().to_owned(),

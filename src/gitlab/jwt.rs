@@ -55,7 +55,7 @@ impl<'a> Jwt<'a> {
     }
 
     /// The key id in its header, after what else stands there is found harmless; `jku`, `jwk`, `x5u` and `x5c` are never looked at.
-    fn key_id(&self) -> Result<Option<String>, IdTokenError> {
+    pub(super) fn key_id(&self) -> Result<Option<String>, IdTokenError> {
         let header: Header = part(self.header)?;
         if header.alg != "RS256" {
             return Err(IdTokenError::Algorithm);

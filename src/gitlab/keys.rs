@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{CallError, Provider, lane::Lane};
+use super::{CallError, Provider, jwt::Jwt, lane::Lane};
 
 /// No key is believed for longer without a new fetch.
 const LIFE: Duration = Duration::from_hours(24);
@@ -84,10 +84,15 @@ impl Set {
     }
 
     /// The keys that may have signed a token with this key id; without one, all.
-    fn find(&self, kid: Option<&str>) -> Vec<DecodingKey> {
-        let fits = |own: &Option<String>| kid.is_none() || own.as_deref() == kid;
-        self.keys.iter().filter(|(own, _)| fits(own)).map(|(_, key)| key.clone()).collect()
+    fn find(&self, kid: Option<&str>) -> impl Iterator<Item = &DecodingKey> {
+        let fits = move |own: &Option<String>| kid.is_none() || own.as_deref() == kid;
+        self.keys.iter().filter(move |(own, _)| fits(own)).map(|(_, key)| key)
     }
+}
+
+/// Those of `set` that may have signed a token with this key id.
+fn found(set: Option<&Set>, kid: Option<&str>) -> Vec<DecodingKey> {
+    set.map(|set| set.find(kid).cloned().collect()).unwrap_or_default()
 }
 
 /// An RSA key for RS256 signatures; other kinds are none of ours, `oct` above all.
@@ -101,13 +106,24 @@ fn rsa(key: serde_json::Value) -> Option<(Option<String>, DecodingKey)> {
 }
 
 impl Provider {
+    /// Whether the signature of `token` can be verified at once, with no key to be fetched first.
+    pub fn has_key_for(&self, token: &str) -> bool {
+        let Some(Ok(kid)) = Jwt::split(token).map(|jwt| jwt.key_id()) else {
+            // No key is looked for.
+            return true;
+        };
+        let known = self.keys.known.load();
+        let young = known.as_ref().filter(|set| set.since.elapsed() < LIFE);
+        young.is_some_and(|set| set.find(kid.as_deref()).next().is_some())
+    }
+
     /// The keys that may have signed a token with key id `kid`, never empty.
     pub(super) async fn signing_keys(
         &self,
         kid: Option<&str>,
     ) -> Result<Vec<DecodingKey>, KeyError> {
         let known = self.keys.known.load_full().filter(|set| set.since.elapsed() < LIFE);
-        let found = known.as_ref().map(|set| set.find(kid)).unwrap_or_default();
+        let found = found(known.as_deref(), kid);
         let Some(set) = known.filter(|_| !found.is_empty()) else {
             return self.fetch_for(kid).await;
         };
@@ -139,7 +155,7 @@ impl Provider {
 
     fn after_fetch(&self, kid: Option<&str>) -> Result<Vec<DecodingKey>, KeyError> {
         let known = self.keys.known.load();
-        let found = known.as_ref().map(|set| set.find(kid)).unwrap_or_default();
+        let found = found(known.as_deref(), kid);
         if found.is_empty() { Err(KeyError::Unknown) } else { Ok(found) }
     }
 

@@ -99,6 +99,10 @@ pub enum ProviderError {
 /// Scopes with one of which GitLab says whether an account is blocked.
 pub const STATE_SCOPES: [&str; 3] = ["read_user", "read_api", "api"];
 
+/// Calls in a minute about tokens that gitlab.com does not know. It allows 500 of nobody it knows from one address, and sign-ins need of them too;
+/// other installations set no such limit by themselves, and jobs may bring them hundreds of new tokens.
+const UNKNOWN_AT_COM: usize = 150;
+
 /// One configured GitLab, shared by `Arc`.
 pub struct Provider {
     name: String,
@@ -145,6 +149,8 @@ impl Provider {
         let tls = dial::tls(roots, config.ca.as_deref())?;
         let proxy = dial::proxy(base, env)?;
         let token_calls = usize::try_from(config.tokens.max_checks).unwrap_or(usize::MAX);
+        let is_com = config.base_url.host_str() == Some("gitlab.com");
+        let lanes = lane::Lanes::new(token_calls, is_com.then_some(UNKNOWN_AT_COM));
         let parts = (name, &config.base_url, base, &config.client_id, &config.tokens, &needs);
         let flags = (config.require_verified_email, config.archived_projects);
         let parts = format!("{parts:?} {flags:?}");
@@ -153,7 +159,7 @@ impl Provider {
             name: name.into(),
             label: config.label.clone().unwrap_or_else(|| "GitLab".into()),
             base: config.base_url.clone(),
-            client: http::Client::new(name, base.clone(), tls, proxy, token_calls, observe),
+            client: http::Client::new(name, base.clone(), tls, proxy, lanes, observe),
             client_id: config.client_id.clone(),
             secret,
             authorize: authorize::Authorize::new(config, scopes.join(" "))?,

@@ -6,6 +6,7 @@ mod identify;
 mod oauth;
 mod script;
 mod signer;
+mod tokens;
 mod turns;
 
 use std::sync::{Arc, Mutex};

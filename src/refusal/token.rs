@@ -196,7 +196,7 @@ impl TokenTrouble {
             Self::Capped { .. } => Words::new(
                 "Too many tokens at once",
                 "As many tokens are being checked as may be.",
-                "Wait a second and try again. The token may be good.",
+                "Wait a little and try again. The token may be good.",
             )
             .operator("See `tokens.max_checks`, and labgate_token_checks_total for what kept it busy."),
         }

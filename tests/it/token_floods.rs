@@ -8,13 +8,13 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use labgate::demo::gitlab::Endpoint;
+use labgate::demo::gitlab::{Endpoint, Failure, Fault, Signature, Tamper};
 use serde_json::{Map, json};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
-    support::{HOST, House, Setup, until},
-    tokens::{ALL, asked, bearer},
+    support::{HOST, House, Lab, Setup, send, until},
+    tokens::{ALL, asked, bearer, code},
 };
 
 const ROUTES: &str = r#"
@@ -195,4 +195,75 @@ async fn wrong_tokens_of_jobs_cost_gitlab_nothing_and_little_memory() {
     let more = resident(&house).await.saturating_sub(memory);
     let sent = (COUNT - COUNT / 4) * LENGTH;
     assert!(more < sent as u64 / 4, "{more} bytes more for {sent} sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_strangers_reach_stops_strangers_alone() {
+    let lab = Setup::default().gitlab(ALL).routes(ROUTES).start().await;
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-bob").await.status, 200);
+    lab.clock.turn(61);
+    lab.gitlab.fail(Fault::throttled(Endpoint::ApiToken, 1, "50"));
+    let before = asked(&lab.gitlab);
+    for number in 0..50 {
+        let answer = bearer(&lab, "/echo", &format!("glpat-wrong-{number}")).await;
+        assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (503, "token_unconfirmed"));
+        let wait: u64 = answer.header("retry-after").parse().expect("seconds");
+        assert!((10..=50).contains(&wait), "{wait}");
+    }
+    assert_eq!(asked(&lab.gitlab), before + 1, "it was told once");
+    let unheard = "labgate_token_checks_total{kind=\"unknown\",result=\"unconfirmed\"}";
+    assert_eq!(lab.count(unheard).await, 50);
+    // One that GitLab has not known lately may be a stranger's.
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-carol").await.status, 503);
+    assert_eq!(asked(&lab.gitlab), before + 1);
+    // Those that it has known, and people, go on.
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-bob").await.status, 200);
+    assert!(asked(&lab.gitlab) > before + 1, "it was asked");
+    let mut alice = lab.signed_in("alice").await;
+    assert_eq!(alice.xhr("/echo").await.status, 200);
+}
+
+/// Sends so many tokens at once that some are turned away for the others, which get no answer; returns while these still wait.
+async fn crowd(lab: &Lab, kind: &str, tokens: Vec<String>) -> JoinSet<()> {
+    let address = lab.app.addr();
+    let mut crowd = JoinSet::new();
+    for token in tokens {
+        let request = http::Request::get("/shop")
+            .header("host", HOST)
+            .header("authorization", format!("Bearer {token}"))
+            .body(String::new())
+            .expect("a request");
+        crowd.spawn(async move { drop(send(address, request).await) });
+    }
+    let capped = format!("labgate_token_checks_total{{kind=\"{kind}\",result=\"capped\"}}");
+    until("some are turned away", async || lab.count(&capped).await > 0).await;
+    crowd
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_waits_for_no_token_of_a_stranger() {
+    let lab = Setup::default().gitlab(ALL).routes(ROUTES).start().await;
+    let job = async |number: usize| {
+        let claims = Map::from_iter([("job_id".to_owned(), number.to_string().into())]);
+        bearer(&lab, "/shop", &lab.gitlab.ci_id_token(&claims)).await.status
+    };
+    assert_eq!(job(1).await, 200);
+    lab.gitlab.fail(Fault::new(Endpoint::ApiToken, 100, Failure::Hang));
+    let accounts = (0..40).map(|number| format!("glpat-wrong-{number}")).collect();
+    let _accounts = crowd(&lab, "unknown", accounts).await;
+    assert_eq!(bearer(&lab, "/echo", "glpat-dev-bob").await.status, 503, "GitLab has to say");
+    for number in 2..22 {
+        assert_eq!(job(number).await, 200, "{number}");
+    }
+    // Nor for a key that nobody has.
+    lab.gitlab.fail(Fault::new(Endpoint::Keys, 100, Failure::Hang));
+    let unknown = |number| {
+        let kid = ("kid".to_owned(), format!("unknown-{number}").into());
+        let tamper = Tamper { header: Map::from_iter([kid]), ..Tamper::signature(Signature::Ci) };
+        lab.gitlab.false_ci_id_token(&Map::new(), &tamper)
+    };
+    let _jobs = crowd(&lab, "ci", (0..300).map(unknown).collect()).await;
+    for number in 22..42 {
+        assert_eq!(job(number).await, 200, "{number}");
+    }
 }
