@@ -23,7 +23,15 @@ path = "/echo"
 upstream = "UPSTREAM"
 allow = "signed-in"
 [[route]]
+path = "/private"
+upstream = "UPSTREAM"
+allow = "signed-in"
+[[route]]
 path = "/shop"
+upstream = "UPSTREAM"
+allow = [{ ci_project = "acme/web/shop" }]
+[[route]]
+path = "/echo/shop"
 upstream = "UPSTREAM"
 allow = [{ ci_project = "acme/web/shop" }]
 "#;
@@ -228,7 +236,7 @@ async fn crowd(lab: &Lab, kind: &str, tokens: Vec<String>) -> JoinSet<()> {
     let address = lab.app.addr();
     let mut crowd = JoinSet::new();
     for token in tokens {
-        let request = http::Request::get("/shop")
+        let request = http::Request::get("/echo/shop")
             .header("host", HOST)
             .header("authorization", format!("Bearer {token}"))
             .body(String::new())
@@ -245,7 +253,7 @@ async fn a_deployment_waits_for_no_token_of_a_stranger() {
     let lab = Setup::default().gitlab(ALL).routes(ROUTES).start().await;
     let job = async |number: usize| {
         let claims = Map::from_iter([("job_id".to_owned(), number.to_string().into())]);
-        bearer(&lab, "/shop", &lab.gitlab.ci_id_token(&claims)).await.status
+        bearer(&lab, "/echo/shop", &lab.gitlab.ci_id_token(&claims)).await.status
     };
     assert_eq!(job(1).await, 200);
     lab.gitlab.fail(Fault::new(Endpoint::ApiToken, 100, Failure::Hang));
