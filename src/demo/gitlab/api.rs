@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{
     bearer,
     keys::overlay,
-    people::{Directory, Place, Role, User, UserState},
+    people::{Place, Role, User, UserState},
     state::{Instance, PersonalToken, World},
 };
 use crate::{
@@ -62,58 +62,29 @@ pub(super) fn users(gitlab: &Instance, headers: &HeaderMap, params: &Params) -> 
     Ok(limited(answer::json(StatusCode::OK, &json!(shown.as_slice())), now))
 }
 
-/// `GET /api/v4/{groups,projects}/:id/members/all/:user_id`: the effective membership.
+/// `GET /api/v4/{groups,projects}/:id/members[/all]/:user_id`: the membership of the place itself, or the effective one.
 pub(super) fn member(
     gitlab: &Instance,
     kind: Kind,
     place: &str,
-    member: &str,
+    (member, all): (&str, bool),
     headers: &HeaderMap,
     params: &Params,
-) -> Outcome {
-    let rest = format!("/members/all/{member}");
-    membership(gitlab, kind, place, &rest, headers, params, |directory, place| {
-        let id = member.parse().ok()?;
-        let role = match kind {
-            Kind::Group => directory.role_in_group(place, id),
-            Kind::Project => directory.role_in_project(place, id),
-        };
-        Some((id, role?))
-    })
-}
-
-/// `GET /api/v4/{groups,projects}/:id/members/:user_id`: the membership of the place itself.
-pub(super) fn direct_member(
-    gitlab: &Instance,
-    kind: Kind,
-    place: &str,
-    member: &str,
-    headers: &HeaderMap,
-    params: &Params,
-) -> Outcome {
-    let rest = format!("/members/{member}");
-    membership(gitlab, kind, place, &rest, headers, params, |_, place| {
-        let id = member.parse().ok()?;
-        Some((id, *place.members.get(&id)?))
-    })
-}
-
-fn membership(
-    gitlab: &Instance,
-    kind: Kind,
-    place: &str,
-    rest: &str,
-    headers: &HeaderMap,
-    params: &Params,
-    held: impl FnOnce(&Directory, &Place) -> Option<(u64, Role)>,
 ) -> Outcome {
     let (world, now) = (gitlab.world(), gitlab.clock.now());
     let caller = caller(gitlab, &world, headers, params, now)?;
     caller.needs(&["api", "read_api"])?;
-    let place = visible(gitlab, &world, kind, place, rest, caller.user)?;
-    let held = held(&world.directory, place);
-    let Some((user, role)) = held.and_then(|(id, role)| Some((world.directory.user(id)?, role)))
-    else {
+    let rest = format!("/members/{}{member}", if all { "all/" } else { "" });
+    let place = visible(gitlab, &world, kind, place, &rest, caller.user)?;
+    let held = member.parse().ok().and_then(|id| {
+        let role = match (all, kind) {
+            (false, _) => place.members.get(&id).copied(),
+            (true, Kind::Group) => world.directory.role_in_group(place, id),
+            (true, Kind::Project) => world.directory.role_in_project(place, id),
+        };
+        Some((world.directory.user(id)?, role?))
+    });
+    let Some((user, role)) = held else {
         return Err(not_found("404 Not found"));
     };
     let body = json!({

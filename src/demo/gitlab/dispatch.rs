@@ -195,10 +195,7 @@ fn route(gitlab: &Instance, asked: &Asked<'_>) -> Answer {
             Some((kind, id, member)) => {
                 let id = percent_decode_str(id).decode_utf8_lossy();
                 settled(match member {
-                    Some((member, true)) => api::member(gitlab, kind, &id, member, headers, query),
-                    Some((member, false)) => {
-                        api::direct_member(gitlab, kind, &id, member, headers, query)
-                    },
+                    Some(member) => api::member(gitlab, kind, &id, member, headers, query),
                     None => api::place(gitlab, kind, &id, headers, query),
                 })
             },

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::{
     script::{Reply, Script},
@@ -430,32 +429,6 @@ async fn all_questions_are_put_at_once_and_each_only_once() {
     assert!(in_order.into_iter().all(|(number, project)| project.path == path(number)));
     // Reached by sharing, so that no claim knows it: among those that rules mention.
     assert_eq!(identity.groups[0], level(AccessLevel::DEVELOPER, "far"));
-}
-
-#[tokio::test]
-async fn a_sign_in_with_twenty_projects_waits_for_one_round() {
-    let hold = Arc::new(Semaphore::new(0));
-    let member = ok(&json!({ "access_level": 30 })).held(&hold);
-    let script = Script::new(move |hit| match hit.path() {
-        USER => ok(&user()),
-        INFO => ok(&info()),
-        _ => member.clone(),
-    })
-    .await;
-    let projects = (0..20).map(|number| project(&format!("acme/project-{number}"))).collect();
-    let needs = Needs { projects, ..Needs::default() };
-    let provider = provider_of(&config(&script.url("/")), needs);
-    let identity = provider.identify_newcomer("token");
-    let one_round = async {
-        // Nothing is answered before all has been asked.
-        while script.hits().len() < 2 + 20 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        hold.add_permits(20);
-    };
-    let both = async { tokio::join!(identity, one_round).0 };
-    let identity = tokio::time::timeout(Duration::from_secs(30), both).await.expect("one round");
-    assert_eq!(identity.unwrap().projects.len(), 20);
 }
 
 #[tokio::test]
