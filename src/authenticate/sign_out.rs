@@ -1,6 +1,6 @@
 //! Signing out: the session ends for every copy of its cookie.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
@@ -78,7 +78,7 @@ impl Authenticator {
         target: &Target,
         now: Timestamp,
     ) -> bool {
-        let standing = self.standing(first, false, now, Duration::ZERO).await;
+        let standing = self.standing(first, false, now, self.recheck_timeout).await;
         let Ok(Some((first, _))) = standing else { return false };
         let Ok(packed) = self.codec.pack(&first, site(target), now) else { return false };
         let doubled = std::mem::replace(&mut landed.session, first);

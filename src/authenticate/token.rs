@@ -213,13 +213,12 @@ impl Authenticator {
         now: Timestamp,
     ) -> Verdict {
         let key = self.tokens.key(provider.fingerprint(), way.number(), &credential.token);
+        let key_is_here = || provider.has_key_for(&credential.token);
         let source = match way {
             Way::Account { .. } | Way::Job => Source::GitLab {
                 most: usize::try_from(provider.tokens().max_checks).unwrap_or(usize::MAX),
             },
-            Way::Signed => {
-                Source::Signature { key_is_here: provider.has_key_for(&credential.token) }
-            },
+            Way::Signed => Source::Signature { key_is_here: &key_is_here },
         };
         let mut waiting = match self.tokens.find(key, provider.name(), source, now) {
             Found::Known(verdict) => {

@@ -69,12 +69,12 @@ struct Asking {
 }
 
 /// Who answers for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
     /// GitLab, asked about at most `most` tokens at a time that it has not known lately.
     GitLab { most: usize },
-    /// Its signature, by a key that is here or has to be fetched.
-    Signature { key_is_here: bool },
+    /// Its signature; whether the key is here, or has to be fetched.
+    Signature { key_is_here: &'a dyn Fn() -> bool },
 }
 
 /// What the cache has for a token.
@@ -114,7 +114,7 @@ impl TokenCache {
         self: &Arc<Self>,
         key: Key,
         gitlab: &str,
-        source: Source,
+        source: Source<'_>,
         now: Timestamp,
     ) -> Found {
         let mut state = self.state();
@@ -125,7 +125,7 @@ impl TokenCache {
         }
         let (is_new, most) = match source {
             Source::GitLab { most } => (!answers.good.holds(key), most.min(NEW_AT_ONCE)),
-            Source::Signature { key_is_here } => (!key_is_here, NEW_AT_ONCE),
+            Source::Signature { key_is_here } => (!key_is_here(), NEW_AT_ONCE),
         };
         if let Some(asking) = state.asking.get(&key) {
             return Found::Asked(asking.verdict.clone());
@@ -252,8 +252,8 @@ mod tests {
     use super::*;
     use crate::{config::TokenKind, identity::Identity};
 
-    const GITLAB: Source = Source::GitLab { most: 100 };
-    const SIGNED: Source = Source::Signature { key_is_here: true };
+    const GITLAB: Source<'_> = Source::GitLab { most: 100 };
+    const SIGNED: Source<'_> = Source::Signature { key_is_here: &|| true };
     const LASTS: Option<Duration> = Some(Duration::from_mins(1));
 
     fn cache() -> Arc<TokenCache> {
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn signatures_wait_for_no_question_to_gitlab_nor_for_a_key() {
         let cache = cache();
-        let fetched = Source::Signature { key_is_here: false };
+        let fetched = Source::Signature { key_is_here: &|| false };
         let mut numbers = 0..;
         // One source after the other, each as much as it takes.
         let mut tickets = Vec::new();
@@ -387,10 +387,10 @@ mod tests {
             for count in 0..most {
                 match find() {
                     Found::Mine(ticket, _) => tickets.push(ticket),
-                    Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{source:?} {count}"),
+                    Found::Known(_) | Found::Asked(_) | Found::Full => panic!("{most} {count}"),
                 }
             }
-            assert!(matches!(find(), Found::Full), "{source:?}");
+            assert!(matches!(find(), Found::Full), "{most}");
         }
         // Nor does GitLab's answer wait for them.
         tickets.remove(0);

@@ -117,7 +117,7 @@ impl Condition {
             Some(role) => format!("at least {} in the {kind} {path}", capitalised(*role)),
         };
         match self {
-            Self::GitLab(name) => format!("an account at {name}"),
+            Self::GitLab(name) => format!("somebody from the GitLab {name}"),
             Self::User(name) => format!("the user {name}"),
             Self::Email(_) => "a certain verified e-mail address".into(),
             Self::EmailDomain(domain) => format!("a verified e-mail address at {domain}"),
@@ -140,12 +140,13 @@ impl Condition {
         };
         if identity.kind == Kind::Ci {
             return match (self, identity.job.as_deref()) {
+                (Self::GitLab(_), _) => format!("from {}", identity.gitlab),
                 (Self::Job(condition), Some(job)) => condition.held(job),
                 _ => "a CI job, which is no user".into(),
             };
         }
         match self {
-            Self::GitLab(_) => format!("it is {}", identity.gitlab),
+            Self::GitLab(_) => format!("from {}", identity.gitlab),
             Self::Job(_) => "no CI job".into(),
             Self::User(_) if identity.kind == Kind::Token => {
                 format!("a token of {}", identity.username)

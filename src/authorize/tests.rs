@@ -295,7 +295,7 @@ fn each_key_alone_says_no() {
     let others = Some(folder.path().join("others"));
     // One key at a time asks for what is not so: all others hold, and the one that says no is told.
     let table = [
-        (Rule { gitlab: Some("other".into()), ..all.clone() }, "it is main"),
+        (Rule { gitlab: Some("other".into()), ..all.clone() }, "from main"),
         (Rule { user: Some("bob".into()), ..all.clone() }, "signed in as ann"),
         (
             Rule { email: Some("bob@corp.test".into()), ..all.clone() },

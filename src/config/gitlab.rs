@@ -72,6 +72,11 @@ impl Api {
 }
 
 impl GitLab {
+    /// Whether it is the one where anybody in the world can have an account.
+    pub fn is_gitlab_com(&self) -> bool {
+        self.base_url.host_str() == Some("gitlab.com")
+    }
+
     pub(super) fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.client_id.trim().is_empty() {

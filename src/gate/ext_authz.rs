@@ -25,7 +25,7 @@ use self::{
     asked::Asked,
     messages::{CheckRequest, CheckResponse},
 };
-use super::{Gate, Permit, REQUEST_ID, finish, narrowing, story::Story, tell::ROOMY};
+use super::{Gate, Permit, REQUEST_ID, finish, story::Story, tell::ROOMY};
 use crate::{
     accept::{self, Code},
     body::{Body, Request, Response},
@@ -114,7 +114,7 @@ impl Gate {
         let permit = self.admit_for_front(target, headers, now, story).await?;
         story.set_cookies.extend(self.authenticator.set_cookie(permit.who(), target, now));
         is_named(asked, &permit)?;
-        let narrowed = narrowing::judge(asked.context(), permit.who().identity())?;
+        let narrowed = self.narrowed(asked.context(), &permit)?;
         narrowed.map_err(|reason| {
             self.refusal(target, headers, permit.route(), permit.who(), reason)
         })?;

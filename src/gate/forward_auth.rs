@@ -116,7 +116,7 @@ impl Gate {
                 let problem = "the host in the query is not the one that is asked about";
                 return Err(FrontTrouble::Headers(problem).into());
             }
-            let narrowed = narrowing::judge(narrowing::of_query(query), permit.who().identity())?;
+            let narrowed = self.narrowed(narrowing::of_query(query), &permit)?;
             narrowed.map_err(|reason| {
                 self.refusal(target, headers, permit.route(), permit.who(), reason)
             })?;

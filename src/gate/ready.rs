@@ -114,7 +114,7 @@ impl<'a> Subject<'a> {
 impl Ready {
     /// The assertion on `subject` at `origin`, with so much `room` for groups, that may still be handed on; if there is none, the one that `sign` makes and that is good until the moment beside it.
     ///
-    /// It is signed under the shard's lock, so that parallel first requests of a session are given one. Signing takes 25 to 50 µs (`assertion_costs` below
+    /// It is signed under the shard's lock, so that parallel first requests of a session are given one. Signing takes some 20 µs (`assertion_costs` below
     /// measures it), so others of the shard wait less than for a task to be woken. Where it fails nothing is kept, and the next request tries again.
     ///
     /// # Errors

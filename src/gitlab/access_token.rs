@@ -326,7 +326,7 @@ impl Provider {
             let (user, userinfo) = (user.id.to_string(), info.sub);
             return Err(IdentifyError::Subject { user, userinfo }.into());
         }
-        Ok((self.email(&info), self.needs.reduce_to_ruled(&claims)))
+        Ok((self.email(&info), self.needs.reduce_to_few(&claims)))
     }
 }
 

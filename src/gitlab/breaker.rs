@@ -35,6 +35,8 @@ pub(super) enum Verdict {
     Down,
     /// It asks whoever called to come back later, perhaps when.
     Limited(Option<Duration>),
+    /// It asks one account to come back later, whoever else calls.
+    OneAccount,
     /// Nothing, such as a fault in one answer.
     Unclear,
 }
@@ -103,7 +105,7 @@ impl Breaker {
                 state.retry = Some(now + pause.min(LONGEST_ASKED));
                 state.asked = true;
             },
-            Verdict::Unclear => {},
+            Verdict::OneAccount | Verdict::Unclear => {},
         }
         if state.retry.is_some() {
             self.opened.notify_one();

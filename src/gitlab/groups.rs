@@ -18,6 +18,9 @@ use crate::{
 /// Groups handed on beside those that rules mention, at most; a cookie holds fewer.
 const HANDED_ON: usize = 1000;
 
+/// Bytes of the paths of groups that are handed on of a caller without a cookie.
+const FEW: usize = 2000;
+
 /// A group that a rule mentions, with the least role that it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupNeed {
@@ -74,9 +77,18 @@ impl Needs {
         scopes
     }
 
-    /// The memberships in groups that rules mention.
-    pub(super) fn reduce_to_ruled(&self, claims: &Claims) -> Vec<Membership> {
-        Self { hand_on: Vec::new(), ..self.clone() }.reduce(claims)
+    /// The memberships that matter, those handed on only while they take as little room as in a cookie.
+    pub(super) fn reduce_to_few(&self, claims: &Claims) -> Vec<Membership> {
+        let mut room = FEW;
+        let mut memberships = self.reduce(claims);
+        memberships.retain(|membership| {
+            self.groups.iter().any(|need| need.path.is(&membership.path)) || {
+                let left = room.checked_sub(membership.path.len());
+                room = left.unwrap_or_default();
+                left.is_some()
+            }
+        });
+        memberships
     }
 
     /// The memberships that matter: those that rules mention first, then those handed on, in GitLab's order; each group once.

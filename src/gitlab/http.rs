@@ -31,6 +31,11 @@ use super::{
 };
 use crate::body::Body;
 
+/// Names the limit that was met; those of accounts begin alike.
+///
+/// Source: GitLab, `doc/administration/settings/user_and_ip_rate_limits.md`.
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-name");
+
 /// A whole call on the wire, to the last byte.
 const WHOLE: Duration = Duration::from_secs(10);
 /// How long a connection is kept for another call; short, so that a new address of GitLab is found.
@@ -286,7 +291,13 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Judged {
     let code = status.as_u16();
     let wait = pause(headers);
     match code {
-        429 => Err((CallError::TooMany(wait), Verdict::Limited(wait))),
+        429 => {
+            let of_account = headers
+                .get(LIMIT)
+                .is_some_and(|name| name.as_bytes().starts_with(b"throttle_authenticated"));
+            let limited = if of_account { Verdict::OneAccount } else { Verdict::Limited(wait) };
+            Err((CallError::TooMany(wait), limited))
+        },
         300..=399 => Err((CallError::Redirect(code), Verdict::Unclear)),
         502..=504 => Err((CallError::Status(code, wait), Verdict::Down)),
         // A single account can make GitLab answer 500: no word on GitLab as a whole.

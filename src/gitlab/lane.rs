@@ -4,7 +4,7 @@
 //! lane       turns      fails at once while        what its calls show
 //! Code       24 of 48   GitLab's or own is open    counts for sign-ins alone
 //! Newcomer   24 of 48   GitLab's or own is open    counts for sign-ins alone; 429 is one account's limit: nothing
-//! Stranger   16 of 48   GitLab's or own is open    counts for strangers alone; 429 is this address's limit: a pause for this lane
+//! Stranger   16 of 48   GitLab's or own is open    counts for strangers alone; 429 is a pause for this lane, unless GitLab says that it is one account's
 //! Token      the same   GitLab's or own is open    counts for tokens alone; 429 is one account's limit: nothing
 //! Person     48         GitLab's is open           counts for GitLab; 429 is one account's limit: nothing
 //! Renewal    48         GitLab's or own is open    counts for GitLab; 429 for this lane alone
@@ -187,7 +187,8 @@ impl Lanes {
     /// Counts what a call of `lane` has shown.
     pub(super) fn note(&self, lane: Lane, verdict: Verdict) {
         match (lane, verdict) {
-            (Lane::Person | Lane::Newcomer | Lane::Token, Verdict::Limited(_)) => {},
+            (_, Verdict::OneAccount)
+            | (Lane::Person | Lane::Newcomer | Lane::Token, Verdict::Limited(_)) => {},
             (Lane::Stranger, Verdict::Limited(wait)) => {
                 self.strangers.note(Verdict::Limited(wait.or(Some(UNNAMED))));
             },
@@ -243,6 +244,13 @@ mod tests {
         let lanes = Lanes::new(1000, None);
         (0..5).for_each(|_| lanes.note(lane, verdict));
         LANES.into_iter().filter(|lane| lanes.check(*lane).is_ok()).collect()
+    }
+
+    #[test]
+    fn the_limit_of_one_account_stops_nobody() {
+        for lane in LANES {
+            assert_eq!(open_after(lane, Verdict::OneAccount), LANES, "{lane:?}");
+        }
     }
 
     #[test]

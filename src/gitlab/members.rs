@@ -131,7 +131,9 @@ impl Provider {
         let mut most = None;
         for place in around.chain([path]) {
             let word = self.member(bearer, sub, Kind::Group, place, "members").await?;
-            if let Word::Member(level) = word {
+            if let Word::Member(level) = word
+                && level > AccessLevel::MINIMAL
+            {
                 most = most.max(Some(level));
             }
         }

@@ -149,8 +149,7 @@ impl Provider {
         let tls = dial::tls(roots, config.ca.as_deref())?;
         let proxy = dial::proxy(base, env)?;
         let token_calls = usize::try_from(config.tokens.max_checks).unwrap_or(usize::MAX);
-        let is_com = config.base_url.host_str() == Some("gitlab.com");
-        let lanes = lane::Lanes::new(token_calls, is_com.then_some(UNKNOWN_AT_COM));
+        let lanes = lane::Lanes::new(token_calls, config.is_gitlab_com().then_some(UNKNOWN_AT_COM));
         let parts = (name, &config.base_url, base, &config.client_id, &config.tokens, &needs);
         let flags = (config.require_verified_email, config.archived_projects);
         let parts = format!("{parts:?} {flags:?}");
@@ -202,6 +201,11 @@ impl Provider {
     /// Whether tokens are to be revoked when somebody signs out.
     pub fn revokes_on_sign_out(&self) -> bool {
         self.revokes
+    }
+
+    /// Whether a rule mentions `group`.
+    pub fn is_ruled(&self, group: &config::GroupPath) -> bool {
+        self.needs.groups.iter().any(|need| need.path.is(group.as_str()))
     }
 
     /// How many memberships of `identity`, from the first, are in groups that rules mention.

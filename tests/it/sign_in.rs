@@ -344,7 +344,7 @@ async fn one_username_on_two_gitlabs_is_two_people() {
                 assert_eq!(answer.status, expected, "{kind} of {of} by alice of {own}");
                 if own != of {
                     let held = answer.json()["rules"][0]["held"].clone();
-                    assert_eq!(held, format!("it is {own}"));
+                    assert_eq!(held, format!("from {own}"));
                 }
             }
         }

@@ -146,7 +146,7 @@ async fn each_kind_counts_and_the_application_hears_whose_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_an_account_in_thousands_of_groups_the_application_hears_what_rules_name() {
+async fn of_an_account_in_thousands_of_groups_the_application_hears_as_much_as_fits() {
     let routes =
         ROUTES.replace("\"signed-in\"", "[{ group = \"acme\" }, { group = \"acme/ops\" }]");
     let lab = Setup::default().gitlab(ALL).routes(&routes).start().await;
@@ -156,7 +156,8 @@ async fn of_an_account_in_thousands_of_groups_the_application_hears_what_rules_n
         .expect("carried out");
     let answer = bearer(&lab, "/echo", &hex('a')).await;
     assert_eq!(told(&answer, "x-forwarded-user"), "alice");
-    assert_eq!(told(&answer, "x-forwarded-groups"), "acme,acme/ops");
+    let groups = told(&answer, "x-forwarded-groups");
+    assert!(groups.starts_with("acme,acme/ops,") && groups.len() < 2500, "{}", groups.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

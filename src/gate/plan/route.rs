@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{super::guard::Guard, Draft, PlannedRoute, chain};
 use crate::{
+    authenticate::Takes,
     authorize::{Policy, PolicyError, UsersFiles},
     config::{self, Allow, Rule, nearest},
     route::{Entry, RouteTable},
@@ -38,6 +39,8 @@ impl Draft<'_> {
         let is_lost = upstream == Some(None);
         let gitlabs = self.named_gitlabs(&key, route);
         let policy = self.policy(&key, route, users);
+        let takes = self.takes(&key, route, gitlabs.as_deref().unwrap_or_default());
+        self.several_gitlabs(&format!("{key}.allow"), route, &takes);
         let host = route.host.as_ref().map_or_else(String::new, ToString::to_string);
         if is_lost {
             return None;
@@ -46,7 +49,7 @@ impl Draft<'_> {
             name: format!("{host}{}", route.path.as_str()),
             names_host: route.host.is_some(),
             index,
-            takes: self.takes(&key, route, gitlabs.as_deref().unwrap_or_default()),
+            takes,
             guard: Guard::new(policy?, gitlabs?),
             upstream: upstream.flatten(),
             sign_in_page: route.sign_in_page,
@@ -114,7 +117,6 @@ impl Draft<'_> {
         let key = format!("{key}.allow");
         let allow = route.allow.as_ref()?;
         self.all_of_gitlab_com(&key, route, allow);
-        self.several_gitlabs(&key, route, allow.rules().unwrap_or_default());
         match Policy::new(allow, users) {
             Ok(policy) => Some(policy),
             Err(errors) => {
@@ -135,10 +137,13 @@ impl Draft<'_> {
     }
 
     /// A name means somebody else at each GitLab; at gitlab.com anybody can take one that is free.
-    fn several_gitlabs(&mut self, key: &str, route: &config::Route, rules: &[Rule]) {
+    fn several_gitlabs(&mut self, key: &str, route: &config::Route, takes: &Takes) {
         let known = keys(&self.config.gitlab);
-        let admitted: Vec<_> = known.iter().filter(|name| route.admits(name)).collect();
-        let world = worldwide(self.config).any(|name| admitted.contains(&&name));
+        let rules = route.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
+        let jobs = |name: &str| {
+            let own = takes.kinds.iter().find(|(gitlab, _)| gitlab == name);
+            own.is_some_and(|(_, kinds)| kinds.iter().any(|kind| kind.is_job()))
+        };
         for (index, rule) in rules.iter().enumerate() {
             let key = format!("{key}[{index}]");
             match &rule.gitlab {
@@ -158,7 +163,14 @@ impl Draft<'_> {
                     "the route does not admit this GitLab: the rule never holds",
                     "add it to `gitlab` of the route",
                 ),
-                None if rule.goes_by_name() && admitted.len() > 1 => {
+                None if rule.goes_by_name() => {
+                    let may_come =
+                        |name: &&str| route.admits(name) && (rule.is_of_users() || jobs(name));
+                    let admitted: Vec<_> = known.iter().copied().filter(may_come).collect();
+                    if admitted.len() < 2 {
+                        continue;
+                    }
+                    let world = worldwide(self.config).any(|name| admitted.contains(&name));
                     let message = "what has this name at one GitLab is somebody else at another";
                     let help = "say whose name it is: `gitlab = \"…\"` in the rule, or `gitlab = [\"…\"]` in the route";
                     if world {
@@ -205,8 +217,7 @@ impl Draft<'_> {
 
 /// The tables of GitLabs where anybody in the world can have an account.
 pub(super) fn worldwide(config: &config::Config) -> impl Iterator<Item = &str> {
-    let world = |gitlab: &config::GitLab| gitlab.base_url.host_str() == Some("gitlab.com");
-    let tables = config.gitlab.iter().filter(move |(_, gitlab)| world(gitlab));
+    let tables = config.gitlab.iter().filter(|(_, gitlab)| gitlab.is_gitlab_com());
     tables.map(|(name, _)| name.as_str())
 }
 
@@ -267,6 +278,13 @@ mod tests {
         for rule in ["email = \"ada@example.com\"", "two_factor = true"] {
             assert_eq!(said(world, &format!("allow = [{{ {rule} }}]")), (true, String::new()));
         }
+    }
+
+    #[test]
+    fn a_job_can_come_only_from_where_jobs_tokens_count() {
+        let rule = "allow = [{ ci_project = \"acme/shop\" }]\n";
+        let (sound, told) = said("https://gitlab.com", rule);
+        assert!(sound && !told.contains("what has this name"), "{told}");
     }
 
     #[test]

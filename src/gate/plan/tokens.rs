@@ -92,16 +92,20 @@ impl Draft<'_> {
         let rules = route.allow.as_ref().and_then(Allow::rules).unwrap_or_default();
         let open = |rule: &Rule| {
             let of_branches = rule.r#ref.as_ref().is_none_or(|named| !named.is_of_tags());
-            of_branches && rule.ref_protected.is_none() && rule.pipeline_source.is_none()
+            of_branches && rule.ref_protected.is_none()
+        };
+        let of_merge_requests = |rule: &Rule| {
+            rule.pipeline_source.as_ref().is_none_or(|source| source == "merge_request_event")
         };
         for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| told && open(rule)) {
             let key = format!("{key}.allow[{index}]");
-            let help = "add `ref_protected = true`, or `pipeline_source = \"push\"` for a branch that is not protected";
-            if rule.r#ref.is_some() {
+            if rule.r#ref.is_some() && of_merge_requests(rule) {
+                let help = "add `ref_protected = true`, or `pipeline_source = \"push\"` for a branch that is not protected";
                 let message =
                     "a merge request's pipeline may carry this name too, a fork's as well";
                 self.warn(&format!("{key}.ref"), message, help);
-            } else if rule.environment.is_some() {
+            } else if rule.r#ref.is_none() && rule.environment.is_some() {
+                let help = "add `ref_protected = true`";
                 let message =
                     "a job of any branch may name an environment that is not protected at GitLab";
                 self.warn(&format!("{key}.environment"), message, help);
@@ -214,14 +218,18 @@ mod tests {
             ("ref = \"refs/tags/v*\"", false),
             ("ref = \"main\", ref_protected = true", false),
             ("ref = \"next\", pipeline_source = \"push\"", false),
+            ("ref = \"next\", pipeline_source = \"merge_request_event\"", true),
             ("environment = \"production\", ref_protected = true", false),
         ] {
             let (sound, problems) = said(CI, &rule(keys));
             assert!(sound, "{problems}");
             assert_eq!(problems.contains("allow[0].ref: a merge request's"), told, "{problems}");
         }
-        let (sound, problems) = said(CI, &rule("environment = \"production\""));
-        assert!(sound && problems.contains("allow[0].environment: a job of any"), "{problems}");
+        for keys in ["", ", pipeline_source = \"push\""] {
+            let keys = format!("environment = \"production\"{keys}");
+            let (sound, problems) = said(CI, &rule(&keys));
+            assert!(sound && problems.contains("allow[0].environment: a job of any"), "{problems}");
+        }
         // Of a job token GitLab does not say whether its ref is protected.
         let job = "tokens = { accept = [\"job\"] }";
         assert_eq!(said(job, &rule("ref = \"main\"")), (true, String::new()));

@@ -42,6 +42,17 @@ async fn ask(provider: &Provider, token: &str, is_new: bool) -> Result<Checked, 
 }
 
 #[tokio::test]
+async fn the_limit_of_one_account_stops_no_other() {
+    let headers = "retry-after: 60\r\nratelimit-name: throttle_authenticated_api\r\n";
+    let script =
+        Script::new(move |hit| answer(hit, || Reply::new(429, headers, "Retry later"))).await;
+    let provider = provider_at(&script.url("/"), &script);
+    // Anybody can use up what GitLab allows their own account, and bring its token here.
+    assert!(ask(&provider, "limited", true).await.is_err());
+    assert!(ask(&provider, "good", true).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_limit_on_strangers_tokens_stops_strangers_alone() {
     let hex = "0".repeat(64);
     for (first, headers) in [
