@@ -350,6 +350,20 @@ fn each_key_alone_says_no() {
 }
 
 #[test]
+fn jobs_are_expected_where_a_rule_is_for_them_alone() {
+    let job = || Rule { ci_project: Some(project(SHOP)), ..Rule::default() };
+    let of_main = |rule: Rule| Rule { gitlab: Some("main".into()), ..rule };
+    for (rule, expected) in [
+        (job(), true),
+        (of_main(job()), true),
+        (of_main(user("ann")), false),
+        (Rule { user: Some("ann".into()), ..job() }, false),
+    ] {
+        assert_eq!(policy(vec![rule.clone()]).expects_jobs(), expected, "{rule:?}");
+    }
+}
+
+#[test]
 fn what_is_not_known_meets_neither_a_flag_nor_its_opposite() {
     for wanted in [true, false] {
         let two_factor = policy(vec![Rule { two_factor: Some(wanted), ..Rule::default() }]);

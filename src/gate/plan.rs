@@ -331,6 +331,28 @@ mod tests {
     }
 
     #[test]
+    fn rules_that_can_hold_for_nobody_of_a_gitlab_ask_it_for_no_scope() {
+        let reads = |keys: &str| {
+            let text = format!(
+                "server.public_url = \"https://a.example\"\n\
+                 gitlab.main = {{ base_url = \"https://git.example\", client_id = \"x\" }}\n\
+                 gitlab.other = {{ base_url = \"https://git.other.example\", client_id = \"y\" }}\n\
+                 session.keys = [\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n\
+                 [[route]]\nupstream = \"http://127.0.0.1:3000\"\nallow = [{{ project = \"acme/shop\", {keys} }}]\n"
+            );
+            let plan = Plan::draw(&toml::from_str(&text).unwrap(), &|_| None).0.unwrap();
+            ["main", "other"].map(|name| {
+                let reads = plan.scopes(name).contains(&"read_api".to_owned());
+                assert_eq!(plan.rules_that_read_api(name).is_empty(), !reads, "{keys}");
+                reads
+            })
+        };
+        assert_eq!(reads("two_factor = true"), [true, true]);
+        assert_eq!(reads("gitlab = \"main\""), [true, false]);
+        assert_eq!(reads("ci_project = \"acme/shop\""), [false, false]);
+    }
+
+    #[test]
     fn more_projects_than_a_cookie_may_hold_are_a_warning() {
         let warnings = |count: usize| {
             let rules: Vec<_> =

@@ -10,7 +10,7 @@ use super::{
     lane::Lane,
     members::{Kind, Word, completed},
 };
-use crate::identity::Identity;
+use crate::{config::AccessLevel, identity::Identity};
 
 /// Somebody, and what the token could not see.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ impl Provider {
         let mut shared = Vec::new();
         if !self.reads_api() {
             for (kind, path, word) in &mut seen {
-                if *kind == Kind::Group && matches!(word, Word::Member(_)) {
+                if let (Kind::Group, Word::Member(level)) = (*kind, &*word) {
                     let inherited = self.inherited(bearer, &sub, path).await?;
-                    if inherited.is_none() {
+                    if inherited.is_none() && *level > AccessLevel::MINIMAL {
                         shared.push(path.clone());
                     }
                     *word = inherited.map_or(Word::NoMember, Word::Member);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::{Method, Request};
 use labgate::{
     config::Dialect,
-    demo::gitlab::{Command, Endpoint, Role},
+    demo::gitlab::{Command, Endpoint, Mint, Role},
 };
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use crate::support::{
     envoy::{self, Question},
     run, send,
 };
+use crate::tokens::ALL;
 
 const ROUTES: &str = r#"
 [[route]]
@@ -482,6 +483,34 @@ async fn conditions_in_the_query_narrow_and_never_widen() {
     // Envoy's query belongs to what it asks about.
     let arrived = Arrived::get("/echo/private?allowed_groups=none").cookie(&alice.session());
     assert_eq!(arrived.ask(Dialect::Envoy, lab.app.addr()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_name_groups_as_rules_do_for_people_and_programs() {
+    let routes = "[[route]]\nupstream = \"UPSTREAM\"\nallow = [{ group = \"acme\" }, { group = \"acme/gone\" }]\n";
+    let lab = setup().gitlab(ALL).routes(routes).start().await;
+    let (user, token) = ("alice".to_owned(), "a".repeat(64));
+    let (client_id, scopes) = ("labgate-demo".to_owned(), ["openid", "read_user"]);
+    let scopes = scopes.map(str::to_owned).to_vec();
+    let mint = Mint::Oauth { user, client_id, token: token.clone(), scopes };
+    lab.gitlab.mint(mint).expect("carried out");
+    let asked = Arrived::get("/echo/x");
+    let browser = asked.clone().cookie(&lab.signed_in("alice").await.session());
+    let program = asked.header("authorization", &format!("Bearer {token}"));
+    for (groups, status) in [
+        ("acme", 200),
+        // GitLab lists it, though no rule names it.
+        ("acme/ops", 200),
+        // Of what a rule names it says that it is not there, whatever alice is above it.
+        ("acme/gone", 403),
+        ("none", 403),
+    ] {
+        for arrived in [&browser, &program] {
+            let endpoint = format!("/oauth2/auth?allowed_groups={groups}");
+            let question = arrived.question_at(Dialect::Nginx, &endpoint);
+            assert_eq!(send(lab.app.addr(), question).await.status, status, "{groups}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
